@@ -1,0 +1,190 @@
+//! The bus port: how messages travel between server and agents.
+
+use std::{fmt, pin::Pin, task, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{Stream, stream::BoxStream};
+use kanade_model::{Pattern, Subject};
+
+/// Moves messages. Subjects are those of the wire contract on every bus.
+///
+/// To be correct, a bus
+/// - delivers a published message to every subscription that exists by then, in the order of one publisher, unless
+///   the subscriber is too slow (then it drops and counts);
+/// - answers [`publish_durable`](Self::publish_durable) only when the message survives a crash of the bus or was
+///   acknowledged by every matching consumer;
+/// - delivers a message of a [`Durable`] again until its batch is acknowledged.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Sends to whoever listens now; at most once. Never waits for a slow subscriber.
+    async fn publish(&self, subject: &Subject, payload: Bytes) -> Result<(), BusError>;
+
+    /// Sends and returns when the message is safely kept. `id` lets a broker drop a repetition.
+    ///
+    /// # Errors
+    /// `Unavailable` when nobody can keep it now, `TimedOut` when it is not known whether it was kept: send it again.
+    async fn publish_durable(&self, subject: &Subject, payload: Bytes, id: MessageId)
+    -> Result<(), BusError>;
+
+    /// Listens. Everything published after this returns is seen.
+    async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, BusError>;
+
+    /// Sends and waits for one reply.
+    ///
+    /// # Errors
+    /// `NoResponders` at once when nobody listens, `TimedOut` when nobody answered in time.
+    async fn request(&self, subject: &Subject, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError>;
+
+    /// Answers a request: publishes to the [`Message::reply`] of what was received.
+    async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError>;
+
+    /// Opens a durable consumption. One reader at a time per server; several servers share the messages.
+    async fn consume(&self, durable: Durable) -> Result<Box<dyn Consumer>, BusError>;
+
+    /// Returns when everything published so far has left this process.
+    async fn flush(&self) -> Result<(), BusError>;
+
+    /// Messages that were dropped because a subscriber was too slow, since the start.
+    fn dropped(&self) -> u64;
+}
+
+/// A message as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Where it was sent to.
+    pub subject: Subject,
+    /// What it says.
+    pub payload: Bytes,
+    /// Where an answer is expected, for requests.
+    pub reply: Option<Subject>,
+}
+
+/// Names a durable message, for brokers that drop repetitions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MessageId(pub String);
+
+/// The durable consumptions of a server, by the name they have on a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Durable {
+    /// `results.>`
+    Results,
+    /// `events.>`
+    Events,
+}
+
+impl Durable {
+    /// Every durable consumption.
+    pub const ALL: &'static [Self] = &[Self::Results, Self::Events];
+
+    /// The consumer's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Results => "backend_results_projector",
+            Self::Events => "backend_events_projector",
+        }
+    }
+
+    /// What it consumes.
+    pub fn pattern(self) -> Pattern {
+        match self {
+            Self::Results => "results.>",
+            Self::Events => "events.>",
+        }
+        .parse()
+        .expect("a literal pattern")
+    }
+}
+
+/// Reads a durable consumption in batches.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Waits for messages and returns up to `max` of them. Dropping the returned future loses nothing.
+    async fn next(&mut self, max: usize) -> Result<Box<dyn Batch>, BusError>;
+}
+
+/// Messages that are delivered again unless they are acknowledged.
+#[async_trait]
+pub trait Batch: Send {
+    /// The messages, oldest first; at least one.
+    fn messages(&self) -> &[Message];
+
+    /// Says that all of them are safely recorded. A batch dropped without this is delivered again.
+    async fn acknowledge(self: Box<Self>) -> Result<(), BusError>;
+}
+
+/// A stream of messages; dropping it ends the subscription.
+pub struct Subscription(BoxStream<'static, Message>);
+
+impl Subscription {
+    /// Wraps the stream of a backend.
+    pub fn new(stream: impl Stream<Item = Message> + Send + 'static) -> Self {
+        Self(Box::pin(stream))
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Message;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> task::Poll<Option<Message>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscription")
+    }
+}
+
+/// What kind of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BusErrorKind {
+    /// Nobody listens to this request.
+    NoResponders,
+    /// No answer in time; it is not known whether the message was kept.
+    TimedOut,
+    /// The bus cannot be used now, or nobody can keep the message.
+    Unavailable,
+    /// The message is larger than the bus carries.
+    TooLarge,
+    /// The bus does not let this client do this.
+    Refused,
+}
+
+/// A failure of a [`Bus`].
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}: {}", match kind {
+    BusErrorKind::NoResponders => "nobody listens",
+    BusErrorKind::TimedOut => "no answer in time",
+    BusErrorKind::Unavailable => "the bus is not available",
+    BusErrorKind::TooLarge => "the message is too large",
+    BusErrorKind::Refused => "not allowed",
+})]
+pub struct BusError {
+    kind: BusErrorKind,
+    operation: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl BusError {
+    /// A failure of `operation`, a phrase that says what was attempted (`publish to kill.e-1`).
+    pub fn new(kind: BusErrorKind, operation: impl Into<String>) -> Self {
+        Self {
+            kind,
+            operation: operation.into(),
+            source: None,
+        }
+    }
+
+    /// The same failure with what caused it.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> BusErrorKind {
+        self.kind
+    }
+}

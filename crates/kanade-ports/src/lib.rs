@@ -1,0 +1,35 @@
+//! The ports of kanade: where state lives ([`ExecutionStore`], [`Catalog`]), how messages travel ([`Bus`]), what
+//! time it is ([`Clock`]). No driver and no web framework is known here.
+//!
+//! What a change *means* is written once, in [`WorkingSet`]: a backend loads the rows that a batch of
+//! [`ChangeSet`]s [needs](Needs), lets the working set apply them, and writes what changed, all in one durable
+//! transaction of its own.
+
+mod bus;
+mod catalog;
+mod change;
+mod clock;
+mod error;
+mod page;
+mod query;
+mod record;
+mod store;
+mod transition;
+mod working;
+
+pub use bus::{Batch, Bus, BusError, BusErrorKind, Consumer, Durable, Message, MessageId, Subscription};
+pub use catalog::{Bucket, Catalog, CatalogEvent, CatalogStream, Entry, Key, Precondition, Revision};
+pub use change::{Change, ChangeSet, Forget, IdempotencyKey, NewExecution, NewTarget, Outcome};
+pub use clock::{Clock, Ids, SystemClock, SystemIds};
+pub use error::{ErrorKind, StoreError};
+pub use page::{Page, PageBuilder, Position, Progress};
+pub use query::{
+    AuditQuery, ExecutionQuery, MAX_LIMIT, PAGE_BYTES, RunFilter, RunQuery, SCAN_LIMIT, TargetQuery,
+    TextFilter,
+};
+pub use record::{
+    Addressee, Agent, AuditRecord, Counts, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill,
+    Limits, LiveCount, Order, Output, RetentionCut, Run, RunRecord, Send, SendState, TargetRecord,
+};
+pub use store::ExecutionStore;
+pub use working::{Needs, Row, Rows, WorkingSet};

@@ -1,0 +1,102 @@
+//! The execution store port: records what happened, and answers plain questions.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use kanade_model::{ExecId, JobId, PcId, ResultId, Timestamp};
+
+use crate::{
+    Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, Facts, Forget,
+    KeyRecord, LiveCount, Order, Outcome, Page, Position, RetentionCut, Run, RunQuery, RunRecord, Send,
+    StoreError, TargetQuery, TargetRecord,
+};
+
+/// Records executions and everything around them.
+///
+/// To be correct, a backend
+/// - applies the sets of one [`apply`](Self::apply) in order and in one durable commit, with the meaning that
+///   [`WorkingSet`](crate::WorkingSet) gives them; on an error nothing of the call is kept (or the error is
+///   `Indeterminate`);
+/// - answers every question from committed state, and sees its own commits at once;
+/// - keeps lists in their documented total order, so that walking pages neither misses nor repeats what was there
+///   all the time;
+/// - keeps an `apply` whole when its caller goes away in the middle.
+#[async_trait]
+pub trait ExecutionStore: std::marker::Send + Sync + 'static {
+    /// Applies every set in order in one durable commit. Says what each set did.
+    ///
+    /// # Errors
+    /// `Unavailable` when nothing was kept, `Indeterminate` when that is not known.
+    async fn apply(&self, sets: &[ChangeSet]) -> Result<Vec<Outcome>, StoreError>;
+
+    /// One execution.
+    async fn execution(&self, id: &ExecId) -> Result<Option<Execution>, StoreError>;
+    /// Executions, newest first.
+    async fn executions(&self, query: &ExecutionQuery) -> Result<Page<Execution>, StoreError>;
+    /// What an execution tells its agents.
+    async fn order(&self, id: &ExecId) -> Result<Option<Order>, StoreError>;
+    /// The executions of a job that are pending, running or labelled expired: what a kill of the job is for.
+    async fn in_flight(&self, job: &JobId) -> Result<Vec<ExecId>, StoreError>;
+    /// How many executions of each job are running and pending. Jobs with neither are left out.
+    async fn live_counts(&self) -> Result<BTreeMap<JobId, LiveCount>, StoreError>;
+    /// Killed executions whose kill is not settled, oldest kill first, `limit` at most.
+    async fn open_kills(&self, limit: usize) -> Result<Vec<Execution>, StoreError>;
+    /// Pending executions whose last send was due before `due_before`, oldest first, `limit` at most.
+    async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError>;
+
+    /// One target.
+    async fn target(&self, exec: &ExecId, pc: &PcId) -> Result<Option<TargetRecord>, StoreError>;
+    /// The targets of an execution, by pc id.
+    async fn targets(&self, query: &TargetQuery) -> Result<Page<TargetRecord>, StoreError>;
+    /// The targets on one agent that wait and were due before `due_before`, oldest first, `limit` at most.
+    async fn waiting(
+        &self,
+        pc: &PcId,
+        due_before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TargetRecord>, StoreError>;
+    /// Waiting targets whose `check_at` is `now` or before, oldest first, `limit` at most.
+    async fn overdue_targets(&self, now: Timestamp, limit: usize) -> Result<Vec<TargetRecord>, StoreError>;
+
+    /// Sends that are still owed, whatever their due time, by `(due_at, send_id)`, `limit` at most.
+    async fn due_sends(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Send>, StoreError>;
+    /// Every send of an execution, by `(due_at, send_id)`.
+    async fn sends(&self, exec: &ExecId) -> Result<Vec<Send>, StoreError>;
+
+    /// One run with its output.
+    async fn run(&self, id: &ResultId) -> Result<Option<RunRecord>, StoreError>;
+    /// Runs, newest first.
+    async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>, StoreError>;
+    /// Running runs whose `check_at` is `now` or before, oldest first, `limit` at most.
+    async fn overdue_runs(&self, now: Timestamp, limit: usize) -> Result<Vec<Run>, StoreError>;
+
+    /// One agent.
+    async fn agent(&self, pc: &PcId) -> Result<Option<Agent>, StoreError>;
+    /// Agents, by pc id. The place's `id` is a pc id.
+    async fn agents(&self, after: Option<&Position>, limit: usize) -> Result<Page<Agent>, StoreError>;
+
+    /// The facts about one agent, by job id.
+    async fn facts_of(&self, pc: &PcId) -> Result<Vec<Facts>, StoreError>;
+    /// What one job found out, by pc id. The place's `id` is a pc id.
+    async fn facts_by(
+        &self,
+        job: &JobId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Page<Facts>, StoreError>;
+
+    /// Audit entries, newest first.
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError>;
+    /// Dead letters, newest first. The place's `at` is a letter's number.
+    async fn dead_letters(
+        &self,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Page<DeadLetterRecord>, StoreError>;
+    /// What a request with this idempotency key led to.
+    async fn key(&self, key: &str) -> Result<Option<KeyRecord>, StoreError>;
+
+    /// Up to `limit` records that retention may remove. An execution is named once no run of it is left, its runs
+    /// before that.
+    async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError>;
+}

@@ -1,0 +1,573 @@
+//! What each change does: the table of states in the design, applied to loaded rows. Pure; every backend shares it.
+
+use std::time::Duration;
+
+use kanade_model::{
+    Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat, PcId,
+    Receipt, RequestId, ResultId, RunState, SendId, SkipReason, TargetState, Timestamp,
+};
+
+use crate::{
+    Agent, Change, ChangeSet, Counts, Execution, Facts, Forget, IdempotencyKey, KeyRecord, Kill,
+    NewExecution, Outcome, Output, Run, SendState, TargetRecord, WorkingSet,
+};
+
+/// A run of an execution that we did not fire is lost after this time.
+const FOREIGN_RUN_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl WorkingSet {
+    pub(crate) fn apply_set(&mut self, set: &ChangeSet) -> Outcome {
+        if set
+            .key
+            .as_ref()
+            .is_some_and(|key| self.keys.get(&key.key).is_some())
+        {
+            return Outcome::Duplicate;
+        }
+        let outcome = self.apply_change(&set.lead);
+        if outcome == Outcome::Applied {
+            if let (Some(key), Change::Fire(new)) = (&set.key, &set.lead) {
+                self.remember_key(key, &new.exec_id);
+            }
+            for change in &set.then {
+                self.apply_change(change);
+            }
+        }
+        outcome
+    }
+
+    fn apply_change(&mut self, change: &Change) -> Outcome {
+        match change {
+            Change::Fire(new) => self.fire(new),
+            Change::Sent { exec_id, sends } => self.sent(exec_id, sends),
+            Change::Kill { exec_id, by, at } => self.kill(exec_id, by, *at),
+            Change::KillDelivered(event) => self.kill_delivered(event),
+            Change::KillSettled { exec_id, at } => self.kill_settled(exec_id, *at),
+            Change::RunStarted(event) => self.run_started(event),
+            Change::RunFinished(result) => self.run_finished(result),
+            Change::RunSkipped(event) => self.run_skipped(event),
+            Change::AgentSeen { heartbeat, at } => self.agent_seen(heartbeat, *at),
+            Change::Expire { exec_id, at } => self.expire(exec_id, *at),
+            Change::ExpireTarget { exec_id, pc_id, at } => self.expire_target(exec_id, pc_id, *at),
+            Change::LoseRun {
+                result_id,
+                exec_id,
+                pc_id,
+                at,
+            } => self.lose_run(*result_id, exec_id, pc_id, *at),
+            Change::Facts(facts) => self.facts_found(facts),
+            Change::Audit(event) => match event.event_id {
+                Some(id) if !self.audit_ids.insert(id) => Outcome::Duplicate,
+                _ => {
+                    self.audit.push(event.clone());
+                    Outcome::Applied
+                }
+            },
+            Change::DeadLetter(letter) => {
+                self.dead_letters.push(letter.clone());
+                Outcome::Applied
+            }
+            Change::Forget(forget) => self.forget_records(forget),
+        }
+    }
+
+    fn remember_key(&mut self, key: &IdempotencyKey, exec_id: &ExecId) {
+        let record = KeyRecord {
+            fingerprint: key.fingerprint.clone(),
+            exec_id: exec_id.clone(),
+            at: key.at,
+        };
+        self.keys.insert(key.key.clone(), record);
+    }
+
+    fn fire(&mut self, new: &NewExecution) -> Outcome {
+        if self.executions.get(&new.exec_id).is_some() {
+            return Outcome::Duplicate;
+        }
+        let mut counts = Counts::default();
+        for target in &new.targets {
+            let key = (new.exec_id.clone(), target.pc_id.clone());
+            if self.targets.get(&key).is_some() {
+                continue;
+            }
+            counts.add(TargetState::Waiting);
+            let record = TargetRecord {
+                exec_id: new.exec_id.clone(),
+                pc_id: target.pc_id.clone(),
+                state: TargetState::Waiting,
+                send_id: Some(target.send_id),
+                request_id: target.request_id,
+                wave: target.wave,
+                due_at: target.due_at,
+                run: None,
+                started_at: None,
+                finished_at: None,
+                exit_code: None,
+                detail: None,
+                receipt: None,
+                check_at: Some(new.limits.start_by(target.due_at)),
+            };
+            self.targets
+                .insert((new.exec_id.clone(), target.pc_id.clone()), record);
+        }
+        for send in &new.sends {
+            self.sends.insert(send.send_id, send.clone());
+        }
+        self.orders.push((new.exec_id.clone(), new.order.clone()));
+        let execution = Execution {
+            exec_id: new.exec_id.clone(),
+            job_id: new.order.job_id.clone(),
+            version: new.order.version.clone(),
+            initiated_by: new.initiated_by.clone(),
+            initiated_at: new.initiated_at,
+            counts,
+            status: ExecutionStatus::Pending,
+            started: false,
+            last_due_at: new
+                .sends
+                .iter()
+                .map(|send| send.due_at)
+                .max()
+                .unwrap_or(new.initiated_at),
+            expired_at: None,
+            finished_at: None,
+            kill: None,
+            limits: new.limits,
+        };
+        self.executions.insert(new.exec_id.clone(), execution);
+        Outcome::Applied
+    }
+
+    fn sent(&mut self, exec_id: &ExecId, sends: &[SendId]) -> Outcome {
+        if self.executions.get(exec_id).is_none() {
+            return Outcome::Unknown;
+        }
+        for id in sends {
+            if let Some(send) = self.sends.get_mut(id) {
+                send.state = SendState::Sent;
+            }
+        }
+        Outcome::Applied
+    }
+
+    fn kill(&mut self, exec_id: &ExecId, by: &str, at: Timestamp) -> Outcome {
+        match self.executions.get_mut(exec_id) {
+            None => return Outcome::Unknown,
+            Some(execution) if execution.is_final() => return Outcome::Superseded,
+            Some(execution) if execution.kill.is_some() => return Outcome::Duplicate,
+            Some(execution) => {
+                execution.kill = Some(Kill {
+                    by: by.to_owned(),
+                    at,
+                    settled: false,
+                })
+            }
+        }
+        for id in self
+            .sends
+            .keys_where(|_, send| send.exec_id == *exec_id && send.state == SendState::Due)
+        {
+            if let Some(send) = self.sends.get_mut(&id) {
+                send.state = SendState::Withdrawn;
+            }
+        }
+        for key in self.open_targets(exec_id) {
+            let unsent = self
+                .targets
+                .get(&key)
+                .and_then(|target| target.send_id)
+                .is_some_and(|id| {
+                    self.sends
+                        .get(&id)
+                        .is_some_and(|send| send.state == SendState::Withdrawn)
+                });
+            self.update_target(&key, at, |target| {
+                if target.state == TargetState::Waiting && unsent {
+                    target.finish(TargetState::Withdrawn, at);
+                } else {
+                    target.receipt = Some(Receipt::Requested);
+                }
+            });
+        }
+        Outcome::Applied
+    }
+
+    fn kill_delivered(&mut self, event: &EventKill) -> Outcome {
+        let key = (event.exec_id.clone(), event.pc_id.clone());
+        match self.targets.get(&key).map(|target| target.receipt) {
+            None => Outcome::Unknown,
+            Some(Some(Receipt::Requested | Receipt::Unreachable)) => {
+                self.update_target(&key, event.at, |target| target.receipt = Some(Receipt::Delivered));
+                Outcome::Applied
+            }
+            Some(Some(Receipt::Delivered)) => Outcome::Duplicate,
+            Some(_) => Outcome::Superseded,
+        }
+    }
+
+    fn kill_settled(&mut self, exec_id: &ExecId, at: Timestamp) -> Outcome {
+        match self
+            .executions
+            .get_mut(exec_id)
+            .map(|execution| execution.kill.as_mut())
+        {
+            None | Some(None) => return Outcome::Unknown,
+            Some(Some(kill)) if kill.settled => return Outcome::Duplicate,
+            Some(Some(kill)) => kill.settled = true,
+        }
+        for key in self.open_targets(exec_id) {
+            self.update_target(&key, at, |target| {
+                let heard = target.receipt == Some(Receipt::Delivered);
+                if target.state == TargetState::Waiting {
+                    target.receipt = Some(if heard {
+                        Receipt::Confirmed
+                    } else {
+                        Receipt::Unreachable
+                    });
+                    target.finish(TargetState::Withdrawn, at);
+                } else if !heard {
+                    target.receipt = Some(Receipt::Unreachable);
+                }
+            });
+        }
+        Outcome::Applied
+    }
+
+    fn run_started(&mut self, event: &EventStarted) -> Outcome {
+        if let Some(run) = self.runs.get(&event.result_id) {
+            if run.job_id.is_some() && run.version.is_some() {
+                return Outcome::Duplicate;
+            }
+            if let Some(run) = self.runs.get_mut(&event.result_id) {
+                run.job_id.get_or_insert_with(|| event.manifest_id.clone());
+                run.version.get_or_insert_with(|| event.version.clone());
+            }
+            return Outcome::Applied;
+        }
+        let check_at = self.executions.get(&event.exec_id).map_or_else(
+            || event.started_at.plus(FOREIGN_RUN_WITHIN),
+            |execution| execution.limits.finish_by(event.started_at),
+        );
+        self.runs.insert(event.result_id, Run::started(event, check_at));
+        if let Some(key) =
+            self.target_or_join(&event.exec_id, &event.pc_id, event.request_id, event.started_at)
+        {
+            self.update_target(&key, event.started_at, |target| {
+                target.start(event.result_id, event.started_at)
+            });
+        }
+        Outcome::Applied
+    }
+
+    fn run_finished(&mut self, result: &ExecResult) -> Outcome {
+        let id = result.run_id();
+        let known = self.runs.get(&id).cloned();
+        if known
+            .as_ref()
+            .is_some_and(|run| !matches!(run.state, RunState::Running | RunState::Lost))
+        {
+            return Outcome::Duplicate;
+        }
+        let state = match result.how_it_ended() {
+            Ended::Killed => RunState::Killed,
+            Ended::TimedOut => RunState::TimedOut,
+            Ended::Exited if result.exit_code == 0 => RunState::Succeeded,
+            Ended::Exited | Ended::Interrupted | Ended::NotStarted => RunState::Failed,
+        };
+        let execution = result
+            .exec_id
+            .as_ref()
+            .and_then(|exec_id| self.executions.get(exec_id));
+        let run = Run {
+            result_id: id,
+            request_id: result.request_id,
+            exec_id: result.exec_id.clone(),
+            pc_id: result.pc_id.clone(),
+            job_id: known
+                .as_ref()
+                .and_then(|run| run.job_id.clone())
+                .or_else(|| result.manifest_id.clone())
+                .or_else(|| execution.map(|execution| execution.job_id.clone())),
+            version: known
+                .as_ref()
+                .and_then(|run| run.version.clone())
+                .or_else(|| execution.map(|execution| execution.version.clone())),
+            state,
+            exit_code: Some(result.exit_code),
+            started_at: known.map_or(result.started_at, |run| run.started_at),
+            finished_at: Some(result.finished_at),
+            check_at: None,
+        };
+        self.runs.insert(id, run);
+        self.outputs.insert(
+            id,
+            Output {
+                stdout: result.stdout.clone(),
+                stderr: result.stderr.clone(),
+            },
+        );
+        let Some(exec_id) = &result.exec_id else {
+            return Outcome::Applied;
+        };
+        if let Some(key) = self.target_or_join(exec_id, &result.pc_id, result.request_id, result.started_at) {
+            self.update_target(&key, result.finished_at, |target| {
+                if target.is_open() {
+                    target.run = Some(id);
+                    target.started_at = Some(result.started_at);
+                    target.exit_code = Some(result.exit_code);
+                    target.detail = None;
+                    target.finish(state.into(), result.finished_at);
+                }
+            });
+        }
+        Outcome::Applied
+    }
+
+    fn run_skipped(&mut self, event: &EventSkipped) -> Outcome {
+        let Some(key) = self.target_or_join(&event.exec_id, &event.pc_id, event.request_id, event.at) else {
+            return Outcome::Unknown;
+        };
+        let state = match event.reason {
+            SkipReason::Superseded => TargetState::Superseded,
+            SkipReason::Revoked | SkipReason::Deadline | SkipReason::Staleness => TargetState::Refused,
+        };
+        match self.targets.get(&key) {
+            Some(target) if target.state == TargetState::Waiting || target.state.is_presumed() => {}
+            Some(target) if target.state == state => return Outcome::Duplicate,
+            _ => return Outcome::Superseded,
+        }
+        self.update_target(&key, event.at, |target| {
+            target.detail = Some(event.detail.clone());
+            target.finish(state, event.at);
+        });
+        Outcome::Applied
+    }
+
+    fn agent_seen(&mut self, heartbeat: &Heartbeat, at: Timestamp) -> Outcome {
+        let known = self.agents.get(&heartbeat.pc_id);
+        if known.is_some_and(|agent| agent.updated_at > at) {
+            return Outcome::Superseded;
+        }
+        let agent = Agent {
+            pc_id: heartbeat.pc_id.clone(),
+            hostname: heartbeat
+                .hostname
+                .clone()
+                .or_else(|| known.and_then(|agent| agent.hostname.clone())),
+            os_family: heartbeat
+                .os_family
+                .clone()
+                .or_else(|| known.and_then(|agent| agent.os_family.clone())),
+            agent_version: Some(heartbeat.agent_version.clone()),
+            last_heartbeat: heartbeat.at,
+            updated_at: at,
+        };
+        self.agents.insert(heartbeat.pc_id.clone(), agent);
+        Outcome::Applied
+    }
+
+    fn expire(&mut self, exec_id: &ExecId, at: Timestamp) -> Outcome {
+        match self.executions.get_mut(exec_id) {
+            None => Outcome::Unknown,
+            Some(execution) if execution.status == ExecutionStatus::Pending => {
+                execution.expired_at = Some(at);
+                execution.settle(at);
+                Outcome::Applied
+            }
+            Some(execution) if execution.status == ExecutionStatus::Expired => Outcome::Duplicate,
+            Some(_) => Outcome::Superseded,
+        }
+    }
+
+    fn expire_target(&mut self, exec_id: &ExecId, pc_id: &PcId, at: Timestamp) -> Outcome {
+        let key = (exec_id.clone(), pc_id.clone());
+        match self.targets.get(&key) {
+            None => Outcome::Unknown,
+            Some(target) if target.state == TargetState::Expired => Outcome::Duplicate,
+            Some(target)
+                if target.state == TargetState::Waiting && target.check_at.is_some_and(|by| by <= at) =>
+            {
+                self.update_target(&key, at, |target| target.finish(TargetState::Expired, at));
+                Outcome::Applied
+            }
+            Some(_) => Outcome::Superseded,
+        }
+    }
+
+    fn lose_run(&mut self, result_id: ResultId, exec_id: &ExecId, pc_id: &PcId, at: Timestamp) -> Outcome {
+        match self.runs.get_mut(&result_id) {
+            None => return Outcome::Unknown,
+            Some(run) if run.state == RunState::Lost => return Outcome::Duplicate,
+            Some(run) if run.state == RunState::Running && run.check_at.is_some_and(|by| by <= at) => {
+                run.state = RunState::Lost;
+                run.check_at = None;
+            }
+            Some(_) => return Outcome::Superseded,
+        }
+        self.update_target(&(exec_id.clone(), pc_id.clone()), at, |target| {
+            if target.state == TargetState::Running && target.run == Some(result_id) {
+                target.finish(TargetState::Lost, at);
+            }
+        });
+        Outcome::Applied
+    }
+
+    fn facts_found(&mut self, facts: &Facts) -> Outcome {
+        let key = (facts.pc_id.clone(), facts.job_id.clone());
+        match self
+            .facts
+            .get(&key)
+            .map(|known| known.collected_at.cmp(&facts.collected_at))
+        {
+            Some(std::cmp::Ordering::Greater) => Outcome::Superseded,
+            Some(std::cmp::Ordering::Equal) => Outcome::Duplicate,
+            _ => {
+                self.facts.insert(key, facts.clone());
+                Outcome::Applied
+            }
+        }
+    }
+
+    fn forget_records(&mut self, forget: &Forget) -> Outcome {
+        let gone = |exec_id: &ExecId| forget.executions.contains(exec_id);
+        self.executions.remove_if(|exec_id, _| gone(exec_id));
+        self.targets.remove_if(|(exec_id, _), _| gone(exec_id));
+        self.sends.remove_if(|_, send| gone(&send.exec_id));
+        self.orders.retain(|(exec_id, _)| !gone(exec_id));
+        let run_gone = |id: &ResultId, run: Option<&Run>| {
+            forget.runs.contains(id) || run.and_then(|run| run.exec_id.as_ref()).is_some_and(gone)
+        };
+        let runs = &self.runs;
+        self.outputs.retain(|id, _| !run_gone(id, runs.get(id)));
+        self.runs.remove_if(|id, run| run_gone(id, Some(run)));
+        self.keys.remove_if(|key, _| forget.keys.contains(key));
+        self.forget.executions.extend_from_slice(&forget.executions);
+        self.forget.runs.extend_from_slice(&forget.runs);
+        self.forget.audit.extend_from_slice(&forget.audit);
+        self.forget.dead_letters.extend_from_slice(&forget.dead_letters);
+        self.forget.keys.extend_from_slice(&forget.keys);
+        Outcome::Applied
+    }
+
+    /// The key of a target; one that reports without being on the list joins it. None for a foreign execution.
+    fn target_or_join(
+        &mut self,
+        exec_id: &ExecId,
+        pc_id: &PcId,
+        request_id: RequestId,
+        at: Timestamp,
+    ) -> Option<(ExecId, PcId)> {
+        let execution = self.executions.get_mut(exec_id)?;
+        let key = (exec_id.clone(), pc_id.clone());
+        if self.targets.get(&key).is_none() {
+            execution.counts.add(TargetState::Waiting);
+            let joined = TargetRecord {
+                exec_id: exec_id.clone(),
+                pc_id: pc_id.clone(),
+                state: TargetState::Waiting,
+                send_id: None,
+                request_id,
+                wave: 0,
+                due_at: at,
+                run: None,
+                started_at: None,
+                finished_at: None,
+                exit_code: None,
+                detail: None,
+                receipt: None,
+                check_at: Some(execution.limits.start_by(at)),
+            };
+            self.targets.insert(key.clone(), joined);
+        }
+        Some(key)
+    }
+
+    fn open_targets(&self, exec_id: &ExecId) -> Vec<(ExecId, PcId)> {
+        self.targets
+            .keys_where(|(of, _), target| of == exec_id && !target.state.is_final())
+    }
+
+    /// The one way to change a target: keeps the counts, the status and the receipt in step with its state.
+    fn update_target(&mut self, key: &(ExecId, PcId), at: Timestamp, change: impl FnOnce(&mut TargetRecord)) {
+        let Some(target) = self.targets.get_mut(key) else {
+            return;
+        };
+        let before = target.state;
+        change(target);
+        let Some(execution) = self.executions.get_mut(&key.0) else {
+            return;
+        };
+        if let Some(kill) = &mut execution.kill
+            && target.state != before
+        {
+            target.receipt = receipt_after(target.state, target.receipt);
+            kill.settled &= target.state != TargetState::Running;
+        }
+        execution.started |= target.run.is_some();
+        execution.counts.remove(before);
+        execution.counts.add(target.state);
+        execution.settle(at);
+    }
+}
+
+/// What a state says about a kill that was asked for.
+fn receipt_after(state: TargetState, receipt: Option<Receipt>) -> Option<Receipt> {
+    match state {
+        TargetState::Killed => Some(Receipt::Confirmed),
+        TargetState::Succeeded
+        | TargetState::Failed
+        | TargetState::TimedOut
+        | TargetState::Refused
+        | TargetState::Superseded => Some(Receipt::Finished),
+        // Life after a kill: it has to be asked again.
+        TargetState::Running => Some(Receipt::Requested),
+        TargetState::Waiting | TargetState::Lost | TargetState::Withdrawn | TargetState::Expired => receipt,
+    }
+}
+
+impl TargetRecord {
+    /// Whether a run may still decide the state.
+    fn is_open(&self) -> bool {
+        !self.state.is_final() || self.state.is_presumed()
+    }
+
+    fn start(&mut self, run: ResultId, at: Timestamp) {
+        if self.is_open() {
+            self.state = TargetState::Running;
+            self.run = Some(run);
+            self.started_at = Some(at);
+            self.finished_at = None;
+            self.detail = None;
+            self.check_at = None;
+        }
+    }
+
+    fn finish(&mut self, state: TargetState, at: Timestamp) {
+        self.state = state;
+        self.finished_at = Some(at);
+        self.check_at = None;
+    }
+}
+
+impl Execution {
+    /// Derives the status from the counts.
+    fn settle(&mut self, at: Timestamp) {
+        let all_final = self.counts.total() > 0 && self.counts.finished() == self.counts.total();
+        let ended_by_kill = self.counts.of(TargetState::Killed) + self.counts.of(TargetState::Withdrawn) > 0;
+        self.status = match (all_final, self.started, self.expired_at) {
+            (true, ..) if ended_by_kill => ExecutionStatus::Killed,
+            (true, ..) => ExecutionStatus::Completed,
+            (false, true, _) => ExecutionStatus::Running,
+            (false, false, Some(_)) => ExecutionStatus::Expired,
+            (false, false, None) => ExecutionStatus::Pending,
+        };
+        self.finished_at = if all_final {
+            self.finished_at.or(Some(at))
+        } else {
+            None
+        };
+        if let Some(kill) = &mut self.kill {
+            kill.settled |= all_final;
+        }
+    }
+}
