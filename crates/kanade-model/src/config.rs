@@ -118,19 +118,12 @@ pub fn effective_config(
             effective.heartbeat_interval = interval;
         }
     }
-    let fields: [(&str, fn(&ConfigScope) -> bool); 3] = [
-        ("target_version", |scope| scope.target_version.is_some()),
-        ("target_version_jitter", |scope| {
-            scope.target_version_jitter.is_some()
-        }),
-        ("heartbeat_interval", |scope| scope.heartbeat_interval.is_some()),
-    ];
-    let warnings = fields
+    let warnings = ["target_version", "target_version_jitter", "heartbeat_interval"]
         .into_iter()
-        .filter_map(|(field, sets)| {
+        .filter_map(|field| {
             let by: Vec<&str> = groups
                 .iter()
-                .filter(|(_, scope)| sets(scope))
+                .filter(|(_, scope)| scope.sets(field))
                 .map(|(name, _)| name.as_str())
                 .collect();
             let last = by.last().filter(|_| by.len() > 1)?;

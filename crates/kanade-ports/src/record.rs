@@ -102,7 +102,7 @@ impl Counts {
 
     /// Targets that failed, were killed, timed out or are lost.
     pub fn failure(&self) -> u32 {
-        self.sum(|state| state.is_failure())
+        self.sum(TargetState::is_failure)
     }
 
     /// Targets of which nothing more is expected.

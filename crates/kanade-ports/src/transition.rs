@@ -160,7 +160,7 @@ impl WorkingSet {
                     by: by.to_owned(),
                     at,
                     settled: false,
-                })
+                });
             }
         }
         for id in self
@@ -253,7 +253,7 @@ impl WorkingSet {
             self.target_or_join(&event.exec_id, &event.pc_id, event.request_id, event.started_at)
         {
             self.update_target(&key, event.started_at, |target| {
-                target.start(event.result_id, event.started_at)
+                target.start(event.result_id, event.started_at);
             });
         }
         Outcome::Applied

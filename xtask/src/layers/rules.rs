@@ -3,79 +3,27 @@
 
 /// The layers, lowest first. A crate may use those lower crates that its entry names.
 const LAYERS: &[Layer] = &[
-    Layer {
-        name: MODEL,
-        uses: &[],
-        drivers: &[],
-    },
-    Layer {
-        name: PORTS,
-        uses: &[MODEL],
-        drivers: &[],
-    },
-    Layer {
-        name: CORE,
-        uses: &[MODEL, PORTS],
-        drivers: &[],
-    },
-    Layer {
-        name: CONFORMANCE,
-        uses: &[MODEL, PORTS],
-        drivers: &[],
-    },
-    Layer {
-        name: MEMORY,
-        uses: &[MODEL, PORTS],
-        drivers: &[],
-    },
-    Layer {
-        name: SQLITE,
-        uses: &[MODEL, PORTS],
-        drivers: &["sqlx"],
-    },
-    Layer {
-        name: REDB,
-        uses: &[MODEL, PORTS],
-        drivers: &["redb"],
-    },
-    Layer {
-        name: NATS,
-        uses: &[MODEL, PORTS],
-        drivers: &["async-nats"],
-    },
-    Layer {
-        name: POSTGRES,
-        uses: &[MODEL, PORTS],
-        drivers: &["sqlx"],
-    },
-    Layer {
-        name: HTTP,
-        uses: &[MODEL, PORTS, CORE],
-        drivers: &["axum"],
-    },
+    layer(MODEL, &[], &[]),
+    layer(PORTS, &[MODEL], &[]),
+    layer(CORE, &[MODEL, PORTS], &[]),
+    layer(CONFORMANCE, &[MODEL, PORTS], &[]),
+    layer(MEMORY, &[MODEL, PORTS], &[]),
+    layer(SQLITE, &[MODEL, PORTS], &["sqlx"]),
+    layer(REDB, &[MODEL, PORTS], &["redb"]),
+    layer(NATS, &[MODEL, PORTS], &["async-nats"]),
+    layer(POSTGRES, &[MODEL, PORTS], &["sqlx"]),
+    layer(HTTP, &[MODEL, PORTS, CORE], &["axum"]),
     // The agent keeps its outbox in a file of its own.
-    Layer {
-        name: AGENT,
-        uses: &[MODEL, PORTS],
-        drivers: &["redb"],
-    },
-    Layer {
-        name: CLIENT,
-        uses: &[MODEL, PORTS],
-        drivers: &[],
-    },
-    Layer {
-        name: BINARY,
-        uses: &[
+    layer(AGENT, &[MODEL, PORTS], &["redb"]),
+    layer(CLIENT, &[MODEL, PORTS], &[]),
+    layer(
+        BINARY,
+        &[
             MODEL, PORTS, CORE, MEMORY, SQLITE, REDB, NATS, POSTGRES, HTTP, AGENT, CLIENT,
         ],
-        drivers: &["axum"],
-    },
-    Layer {
-        name: "xtask",
-        uses: &[],
-        drivers: &[],
-    },
+        &["axum"],
+    ),
+    layer("xtask", &[], &[]),
 ];
 
 /// What the tests of a crate may use on top of its layer.
@@ -115,6 +63,10 @@ struct Layer {
     name: &'static str,
     uses: &'static [&'static str],
     drivers: &'static [&'static str],
+}
+
+const fn layer(name: &'static str, uses: &'static [&'static str], drivers: &'static [&'static str]) -> Layer {
+    Layer { name, uses, drivers }
 }
 
 /// A crate of the workspace as its manifest describes it.
