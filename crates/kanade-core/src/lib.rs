@@ -1,1 +1,44 @@
-//! Placeholder.
+//! What kanade does: fire, kill, project, look after, over the ports and nothing else. No backend, no web framework.
+//!
+//! [`Services::start`] wires it up; each service is a small value that handlers call:
+//!
+//! - [`Jobs`], [`Schedules`], [`Agents`]: documents of the catalog, with their rules;
+//! - [`Fires`], [`Kills`]: what starts and what stops;
+//! - [`Live`]: what happens now.
+//!
+//! Around them run the loops: the [`Committer`], the [`Dispatcher`], the projectors, the presence of agents, the
+//! repetition of kills, upkeep.
+
+mod agents;
+mod audit;
+mod committer;
+mod dispatch;
+mod documents;
+mod error;
+mod fire;
+mod jobs;
+mod kill;
+mod live;
+mod presence;
+mod project;
+mod schedules;
+mod services;
+mod settings;
+pub mod shape;
+mod upkeep;
+mod view;
+
+pub use agents::{Agents, Scope};
+pub use audit::Audit;
+pub use committer::{Committer, Observer};
+pub use dispatch::Dispatcher;
+pub use documents::{Document, Documents, Stored};
+pub use error::{Error, Result, chain};
+pub use fire::{Fires, Repeatable};
+pub use jobs::{Jobs, ListedJob};
+pub use kill::Kills;
+pub use live::Live;
+pub use schedules::Schedules;
+pub use services::{Ports, Running, Services};
+pub use settings::Settings;
+pub use view::CatalogView;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecId, JobId, PcId, RequestId, ResultId, Timestamp, Version};
+use crate::{ExecId, JobId, PcId, RequestId, ResultId, RunState, Timestamp, Version};
 
 /// The end of a run (`results.{request_id}`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,16 @@ impl ExecResult {
     pub fn run_id(&self) -> ResultId {
         self.result_id
             .unwrap_or_else(|| ResultId::derived(self.request_id, &self.pc_id))
+    }
+
+    /// Where the run stands after this.
+    pub fn state(&self) -> RunState {
+        match self.how_it_ended() {
+            Ended::Killed => RunState::Killed,
+            Ended::TimedOut => RunState::TimedOut,
+            Ended::Exited if self.exit_code == 0 => RunState::Succeeded,
+            Ended::Exited | Ended::Interrupted | Ended::NotStarted => RunState::Failed,
+        }
     }
 
     /// How the run ended: as the agent says, or as its exit code and the last line of `stderr` tell.

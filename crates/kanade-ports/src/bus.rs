@@ -105,7 +105,7 @@ pub trait Consumer: Send {
 
 /// Messages that are delivered again unless they are acknowledged.
 #[async_trait]
-pub trait Batch: Send {
+pub trait Batch: Send + Sync {
     /// The messages, oldest first; at least one.
     fn messages(&self) -> &[Message];
 

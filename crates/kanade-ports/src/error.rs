@@ -46,6 +46,11 @@ impl StoreError {
         self
     }
 
+    /// The same failure for one more of the callers it concerns.
+    pub fn shared(this: &std::sync::Arc<Self>) -> Self {
+        Self::new(this.kind, this.operation.clone()).because(std::sync::Arc::clone(this))
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

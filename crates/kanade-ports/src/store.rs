@@ -48,8 +48,9 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
     async fn target(&self, exec: &ExecId, pc: &PcId) -> Result<Option<TargetRecord>, StoreError>;
     /// The targets of an execution, by pc id.
     async fn targets(&self, query: &TargetQuery) -> Result<Page<TargetRecord>, StoreError>;
-    /// The targets on one agent that wait and were due before `due_before`, oldest first, `limit` at most.
-    async fn waiting(
+    /// The targets on one agent that are waiting or running and were due before `due_before`, oldest first, `limit`
+    /// at most.
+    async fn unfinished(
         &self,
         pc: &PcId,
         due_before: Timestamp,

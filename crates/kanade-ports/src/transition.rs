@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kanade_model::{
-    Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat, PcId,
-    Receipt, RequestId, ResultId, RunState, SendId, SkipReason, TargetState, Timestamp,
+    EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat, PcId, Receipt,
+    RequestId, ResultId, RunState, SendId, SkipReason, TargetState, Timestamp,
 };
 
 use crate::{
@@ -154,7 +154,11 @@ impl WorkingSet {
         match self.executions.get_mut(exec_id) {
             None => return Outcome::Unknown,
             Some(execution) if execution.is_final() => return Outcome::Superseded,
-            Some(execution) if execution.kill.is_some() => return Outcome::Duplicate,
+            Some(Execution { kill: Some(kill), .. }) => {
+                // Asked again: repeat it again.
+                kill.settled = false;
+                return Outcome::Duplicate;
+            }
             Some(execution) => {
                 execution.kill = Some(Kill {
                     by: by.to_owned(),
@@ -268,12 +272,7 @@ impl WorkingSet {
         {
             return Outcome::Duplicate;
         }
-        let state = match result.how_it_ended() {
-            Ended::Killed => RunState::Killed,
-            Ended::TimedOut => RunState::TimedOut,
-            Ended::Exited if result.exit_code == 0 => RunState::Succeeded,
-            Ended::Exited | Ended::Interrupted | Ended::NotStarted => RunState::Failed,
-        };
+        let state = result.state();
         let execution = result
             .exec_id
             .as_ref()

@@ -1,0 +1,358 @@
+//! Publishes the sends that executions owe the bus, each when it is due: from memory right after the commit that holds
+//! them, from the store after a restart. Never anything of an execution that is killed.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream};
+use kanade_model::{Command, ExecId, RequestId, SendId, TargetState, Timestamp};
+use kanade_ports::{Addressee, Bus, Change, ChangeSet, Clock, Execution, ExecutionStore, Order, Send};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
+use uuid::Uuid;
+
+use crate::{Committer, Error, error::Result};
+
+/// The most sends kept in memory; the rest is read from the store when these have gone out.
+const IN_MEMORY: usize = 100_000;
+/// The most sends of one round.
+const ROUND: usize = 4096;
+/// Executions dispatched at once.
+const AT_ONCE: usize = 16;
+const STRIPES: usize = 64;
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is owed to the bus. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatcher(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn ExecutionStore>,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    committer: Committer,
+    queue: Mutex<Queue>,
+    wake: Notify,
+    stripes: [AsyncMutex<()>; STRIPES],
+}
+
+struct Queue {
+    sends: BTreeMap<(Timestamp, SendId), Owed>,
+    /// The store holds sends that are not in `sends`.
+    behind: bool,
+}
+
+#[derive(Clone)]
+struct Owed {
+    send: Send,
+    /// Read from the store: it may have gone out before a crash.
+    recovered: bool,
+}
+
+impl Dispatcher {
+    /// A dispatcher that begins with what the store says is owed.
+    pub fn new(
+        store: Arc<dyn ExecutionStore>,
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        committer: Committer,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            bus,
+            clock,
+            committer,
+            queue: Mutex::new(Queue {
+                sends: BTreeMap::new(),
+                behind: true,
+            }),
+            wake: Notify::new(),
+            stripes: std::array::from_fn(|_| AsyncMutex::new(())),
+        }))
+    }
+
+    /// Takes over sends that were just committed.
+    pub fn enqueue(&self, sends: Vec<Send>) {
+        {
+            let mut queue = self.0.queue.lock().expect("no panic while locked");
+            if queue.sends.len() + sends.len() > IN_MEMORY {
+                queue.behind = true;
+            } else {
+                let owed = |send: Send| {
+                    (
+                        (send.due_at, send.send_id),
+                        Owed {
+                            send,
+                            recovered: false,
+                        },
+                    )
+                };
+                queue.sends.extend(sends.into_iter().map(owed));
+            }
+        }
+        self.0.wake.notify_one();
+    }
+
+    /// Keeps this execution from being dispatched while held; what is in flight goes out first.
+    pub async fn hold(&self, exec: &ExecId) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        exec.hash(&mut hasher);
+        let stripe =
+            usize::try_from(hasher.finish() % STRIPES as u64).expect("less than the number of stripes");
+        self.0.stripes[stripe].lock().await
+    }
+
+    /// Forgets the queued sends of an execution whose kill has been committed.
+    pub fn forget(&self, exec: &ExecId) {
+        let mut queue = self.0.queue.lock().expect("no panic while locked");
+        queue.sends.retain(|_, owed| owed.send.exec_id != *exec);
+    }
+
+    /// Publishes one Command again, unless its execution has been killed.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the bus cannot be used.
+    pub async fn send_again(&self, exec: &ExecId, to: Addressee, request: RequestId) -> Result<bool> {
+        let _held = self.hold(exec).await;
+        let Some((execution, order)) = self.0.what_to_send(exec).await? else {
+            return Ok(false);
+        };
+        let command = Template::new(&execution, &order).for_request(request);
+        self.0.bus.publish(&to.subject(), command).await?;
+        Ok(true)
+    }
+
+    /// Publishes what is due, for ever.
+    pub async fn run(self) {
+        loop {
+            if let Err(error) = self.load_if_behind().await {
+                tracing::warn!(error = %error.report(), "cannot read the sends that are owed");
+                self.0.clock.sleep(RETRY).await;
+                continue;
+            }
+            let round = self.take_due();
+            if round.is_empty() {
+                self.wait().await;
+                continue;
+            }
+            let this = &self;
+            let all_well = stream::iter(round)
+                .map(|(exec, owed)| async move {
+                    this.dispatch(&exec, owed).await.inspect_err(|error| {
+                        tracing::warn!(%exec, error = %error.report(), "cannot dispatch; it will be tried again");
+                    })
+                })
+                .buffer_unordered(AT_ONCE)
+                .fold(true, |well, result| std::future::ready(well && result.is_ok()))
+                .await;
+            if !all_well {
+                // What did not go out is still owed, as the store says.
+                self.0.queue.lock().expect("no panic while locked").behind = true;
+                self.0.clock.sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn load_if_behind(&self) -> Result<()> {
+        {
+            let mut queue = self.0.queue.lock().expect("no panic while locked");
+            let drained = queue.sends.len() < IN_MEMORY / 2;
+            if !queue.behind || !drained {
+                return Ok(());
+            }
+            // Before reading: what is enqueued from here on is either read or sets this again.
+            queue.behind = false;
+        }
+        let read = self.0.store.due_sends(None, IN_MEMORY).await;
+        let mut queue = self.0.queue.lock().expect("no panic while locked");
+        match read {
+            Ok(sends) => {
+                queue.behind |= sends.len() == IN_MEMORY;
+                for send in sends {
+                    queue.sends.entry((send.due_at, send.send_id)).or_insert(Owed {
+                        send,
+                        recovered: true,
+                    });
+                }
+                Ok(())
+            }
+            Err(error) => {
+                queue.behind = true;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn take_due(&self) -> BTreeMap<ExecId, Vec<Owed>> {
+        let now = self.0.clock.now();
+        let mut queue = self.0.queue.lock().expect("no panic while locked");
+        let mut round: BTreeMap<ExecId, Vec<Owed>> = BTreeMap::new();
+        for _ in 0..ROUND {
+            match queue.sends.first_entry() {
+                Some(first) if first.key().0 <= now => {
+                    let owed = first.remove();
+                    round.entry(owed.send.exec_id.clone()).or_default().push(owed);
+                }
+                _ => break,
+            }
+        }
+        round
+    }
+
+    async fn wait(&self) {
+        let next = {
+            let queue = self.0.queue.lock().expect("no panic while locked");
+            queue.sends.first_key_value().map(|((due_at, _), _)| *due_at)
+        };
+        match next {
+            None => self.0.wake.notified().await,
+            Some(due_at) => tokio::select! {
+                () = self.0.wake.notified() => {}
+                () = self.0.clock.sleep_until(due_at) => {}
+            },
+        }
+    }
+
+    async fn dispatch(&self, exec: &ExecId, owed: Vec<Owed>) -> Result<()> {
+        let _held = self.hold(exec).await;
+        let Some((execution, order)) = self.0.what_to_send(exec).await? else {
+            return Ok(());
+        };
+        let template = Template::new(&execution, &order);
+        let mut settled = Vec::with_capacity(owed.len());
+        let mut failure = None;
+        for Owed { send, recovered } in owed {
+            if self.0.is_owed(&execution, &send, recovered).await? {
+                let command = template.for_request(send.request_id);
+                if let Err(error) = self.0.bus.publish(&send.to.subject(), command).await {
+                    failure = Some(Error::from(error));
+                    break;
+                }
+            }
+            settled.push(send.send_id);
+        }
+        self.0.bus.flush().await?;
+        if !settled.is_empty() {
+            self.0
+                .committer
+                .commit(ChangeSet::of(Change::Sent {
+                    exec_id: exec.clone(),
+                    sends: settled,
+                }))
+                .await?;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Shared {
+    /// The execution and its order, unless it is gone or killed.
+    async fn what_to_send(&self, exec: &ExecId) -> Result<Option<(Execution, Order)>> {
+        let Some(execution) = self.store.execution(exec).await? else {
+            return Ok(None);
+        };
+        if execution.kill.is_some() {
+            return Ok(None);
+        }
+        Ok(self.store.order(exec).await?.map(|order| (execution, order)))
+    }
+
+    /// Whether somebody still waits for a send: nobody does once its target has started or its time is over.
+    async fn is_owed(&self, execution: &Execution, send: &Send, recovered: bool) -> Result<bool> {
+        if self.clock.now() > execution.limits.start_by(send.due_at) {
+            return Ok(false);
+        }
+        match &send.to {
+            Addressee::Pc(pc) if recovered => {
+                let target = self.store.target(&send.exec_id, pc).await?;
+                Ok(target.is_some_and(|target| target.state == TargetState::Waiting))
+            }
+            Addressee::Pc(_) | Addressee::All => Ok(true),
+        }
+    }
+}
+
+/// An encoded Command in which only the request id is still to be filled in, so that a script is encoded once and not
+/// once an agent.
+struct Template {
+    encoded: Bytes,
+    request_at: usize,
+}
+
+impl Template {
+    fn new(execution: &Execution, order: &Order) -> Self {
+        let blank = RequestId(Uuid::nil());
+        let command: Command = order.command(&execution.exec_id, blank);
+        let encoded = serde_json::to_vec(&command).expect("a command has string keys only");
+        // Unescaped quotes stand around keys and values only, so no script can hold this text.
+        let field = format!("\"request_id\":\"{blank}\"");
+        let found = encoded
+            .windows(field.len())
+            .position(|window| window == field.as_bytes());
+        let request_at = found.expect("a command has a request id") + "\"request_id\":\"".len();
+        Self {
+            encoded: encoded.into(),
+            request_at,
+        }
+    }
+
+    fn for_request(&self, request: RequestId) -> Bytes {
+        let mut command = BytesMut::from(&self.encoded[..]);
+        let text = request.to_string();
+        command[self.request_at..self.request_at + text.len()].copy_from_slice(text.as_bytes());
+        command.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kanade_model::{FanoutPlan, RunAs, Shell, Staleness};
+    use kanade_ports::{Counts, Limits};
+
+    #[test]
+    fn a_template_fills_in_the_request_id_whatever_the_script_says() {
+        let script = "echo '\"request_id\":\"00000000-0000-0000-0000-000000000000\"'";
+        let order = Order {
+            job_id: "job".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            shell: Shell::Sh,
+            script: script.into(),
+            timeout_secs: 1,
+            jitter_secs: None,
+            run_as: RunAs::System,
+            cwd: None,
+            deadline_at: None,
+            staleness: Staleness::Cached,
+            inventory: None,
+            description: None,
+            plan: FanoutPlan::default(),
+        };
+        let execution = Execution {
+            exec_id: "e-1".parse().unwrap(),
+            job_id: order.job_id.clone(),
+            version: order.version.clone(),
+            initiated_by: "test".into(),
+            initiated_at: Timestamp::UNIX_EPOCH,
+            counts: Counts::default(),
+            status: kanade_model::ExecutionStatus::Pending,
+            started: false,
+            last_due_at: Timestamp::UNIX_EPOCH,
+            expired_at: None,
+            finished_at: None,
+            kill: None,
+            limits: Limits {
+                start_within_secs: 1,
+                run_within_secs: 1,
+            },
+        };
+        let request = RequestId(Uuid::from_u128(0x1234));
+        let encoded = Template::new(&execution, &order).for_request(request);
+        let command: Command = serde_json::from_slice(&encoded).unwrap();
+        assert_eq!(command, order.command(&execution.exec_id, request));
+    }
+}

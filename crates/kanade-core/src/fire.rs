@@ -1,0 +1,309 @@
+//! Fires a job: resolves the target, records execution, targets and sends in one commit, hands the sends on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use kanade_model::{
+    AgentGroups, AuditAction, Caller, ExecId, FanoutPlan, GroupName, Invalid, JobId, Manifest, PcId,
+    RequestId, ScriptStatus, SendId, Timestamp, Version, api,
+};
+use kanade_ports::{
+    Addressee, ChangeSet, Clock, ExecutionStore, IdempotencyKey, Ids, Limits, MAX_LIMIT, NewExecution,
+    NewTarget, Order, Outcome, Precondition, Send, SendState,
+};
+use serde_json::json;
+
+use crate::{Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result};
+
+/// Fires jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Fires {
+    pub(crate) documents: Documents,
+    pub(crate) store: Arc<dyn ExecutionStore>,
+    pub(crate) committer: Committer,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) audit: Audit,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// A caller's key that makes its fire repeatable, and the digest of what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeatable {
+    /// The key, unique among callers.
+    pub key: String,
+    /// The digest of the request.
+    pub fingerprint: String,
+}
+
+impl Fires {
+    /// Fires a job. With `repeatable`, a repetition answers what the first request led to.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Invalid`] for a plan that aims at nobody,
+    /// [`Error::KeyReused`]. After an `Indeterminate` error the execution may exist; a key tells.
+    pub async fn fire(
+        &self,
+        job: &JobId,
+        plan: &FanoutPlan,
+        caller: &Caller,
+        repeatable: Option<Repeatable>,
+    ) -> Result<api::Fired> {
+        if let Some(repeatable) = &repeatable
+            && let Some(fired) = self.fired_before(repeatable).await?
+        {
+            return Ok(fired);
+        }
+        plan.check()?;
+        let manifest = self
+            .documents
+            .read::<Manifest>(&job.into())
+            .await?
+            .ok_or_else(|| not_found::<Manifest>(job))?;
+        let manifest = manifest.document;
+        let status = self.documents.read::<ScriptStatus>(&job.into()).await?;
+        if status.is_some_and(|stored| stored.document == ScriptStatus::Revoked) {
+            return Err(Error::Revoked(job.clone()));
+        }
+        let now = self.clock.now();
+        let exec_id = ExecId::from(self.ids.next());
+        let (targets, sends) = self.resolve(&exec_id, plan, now).await?;
+        let subjects = sends
+            .iter()
+            .map(|send| send.to.subject().as_str().to_owned())
+            .collect();
+        let target_count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        let new = NewExecution {
+            exec_id: exec_id.clone(),
+            initiated_by: caller.name().to_owned(),
+            initiated_at: now,
+            limits: limits(&manifest, plan, &self.settings),
+            order: order(&manifest, plan),
+            targets,
+            sends: sends.clone(),
+        };
+        self.pin(job, &manifest.version).await?;
+        let payload =
+            json!({ "exec_id": exec_id, "version": manifest.version, "target_count": target_count });
+        let set = ChangeSet {
+            lead: kanade_ports::Change::Fire(Box::new(new)),
+            then: vec![
+                self.audit
+                    .entry(caller, AuditAction::Exec, Some(job.to_string()), payload),
+            ],
+            key: repeatable.as_ref().map(|repeatable| IdempotencyKey {
+                key: repeatable.key.clone(),
+                fingerprint: repeatable.fingerprint.clone(),
+                at: now,
+            }),
+        };
+        match (self.committer.commit(set).await?, repeatable) {
+            (Outcome::Duplicate, Some(repeatable)) => {
+                let fired = self.fired_before(&repeatable).await?;
+                return fired.ok_or(Error::NotFound {
+                    what: "execution of idempotency key",
+                    id: repeatable.key,
+                });
+            }
+            _ => self.dispatcher.enqueue(sends),
+        }
+        Ok(api::Fired {
+            exec_id,
+            job_id: job.clone(),
+            version: manifest.version,
+            target_count,
+            subjects,
+        })
+    }
+
+    /// Says which version agents may start, before the first Command of it leaves.
+    async fn pin(&self, job: &JobId, version: &Version) -> Result<()> {
+        let pinned = self.documents.read::<Version>(&job.into()).await?;
+        if pinned.is_none_or(|stored| stored.document != *version) {
+            self.documents
+                .write(&job.into(), version, Precondition::Any)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn fired_before(&self, repeatable: &Repeatable) -> Result<Option<api::Fired>> {
+        let Some(record) = self.store.key(&repeatable.key).await? else {
+            return Ok(None);
+        };
+        if record.fingerprint != repeatable.fingerprint {
+            return Err(Error::KeyReused(repeatable.key.clone()));
+        }
+        let Some(execution) = self.store.execution(&record.exec_id).await? else {
+            return Ok(None);
+        };
+        let sends = self.store.sends(&record.exec_id).await?;
+        Ok(Some(api::Fired {
+            exec_id: execution.exec_id,
+            job_id: execution.job_id,
+            version: execution.version,
+            target_count: execution.counts.total(),
+            subjects: sends
+                .into_iter()
+                .map(|send| send.to.subject().as_str().to_owned())
+                .collect(),
+        }))
+    }
+
+    async fn resolve(
+        &self,
+        exec_id: &ExecId,
+        plan: &FanoutPlan,
+        now: Timestamp,
+    ) -> Result<(Vec<NewTarget>, Vec<Send>)> {
+        let mut recipients = Recipients {
+            fires: self,
+            exec_id,
+            targets: BTreeMap::new(),
+            sends: Vec::new(),
+        };
+        if let Some(rollout) = &plan.rollout {
+            for (number, wave) in rollout.waves.iter().enumerate() {
+                let members = self.members(std::slice::from_ref(&wave.group));
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                recipients.send_each(members, number, now.plus(wave.delay.0));
+            }
+        } else if plan.target.all {
+            let mut pcs = self.known_agents().await?;
+            pcs.extend(plan.target.pcs.iter().cloned());
+            recipients.send_all(pcs, now);
+        } else {
+            let mut pcs = self.members(&plan.target.groups);
+            pcs.extend(plan.target.pcs.iter().cloned());
+            recipients.send_each(pcs, 0, now);
+        }
+        if recipients.targets.is_empty() {
+            return Err(nobody(plan).into());
+        }
+        Ok((recipients.targets.into_values().collect(), recipients.sends))
+    }
+
+    async fn known_agents(&self) -> Result<BTreeSet<PcId>> {
+        let mut pcs = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.store.agents(after.as_ref(), MAX_LIMIT).await?;
+            pcs.extend(page.items.into_iter().map(|agent| agent.pc_id));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(pcs),
+            }
+        }
+    }
+
+    fn members(&self, groups: &[GroupName]) -> BTreeSet<PcId> {
+        let is_member = |agent: &AgentGroups| agent.groups.iter().any(|group| groups.contains(group));
+        self.documents
+            .list::<AgentGroups>()
+            .into_iter()
+            .filter(|(_, stored)| is_member(&stored.document))
+            .filter_map(|(key, _)| key.as_str().parse().ok())
+            .collect()
+    }
+}
+
+/// Collects targets and sends; an agent that is meant more than once is sent to once, in its first wave.
+struct Recipients<'a> {
+    fires: &'a Fires,
+    exec_id: &'a ExecId,
+    targets: BTreeMap<PcId, NewTarget>,
+    sends: Vec<Send>,
+}
+
+impl Recipients<'_> {
+    fn send_each(&mut self, pcs: BTreeSet<PcId>, wave: u32, due_at: Timestamp) {
+        for pc in pcs {
+            if !self.targets.contains_key(&pc) {
+                let send = self.send(Addressee::Pc(pc.clone()), wave, due_at);
+                self.reach(pc, &send);
+                self.sends.push(send);
+            }
+        }
+    }
+
+    fn send_all(&mut self, pcs: BTreeSet<PcId>, due_at: Timestamp) {
+        let send = self.send(Addressee::All, 0, due_at);
+        for pc in pcs {
+            self.reach(pc, &send);
+        }
+        self.sends.push(send);
+    }
+
+    fn send(&self, to: Addressee, wave: u32, due_at: Timestamp) -> Send {
+        Send {
+            send_id: SendId(self.fires.ids.next()),
+            exec_id: self.exec_id.clone(),
+            to,
+            request_id: RequestId(self.fires.ids.next()),
+            wave,
+            due_at,
+            state: SendState::Due,
+        }
+    }
+
+    fn reach(&mut self, pc: PcId, send: &Send) {
+        let target = NewTarget {
+            pc_id: pc.clone(),
+            send_id: send.send_id,
+            request_id: send.request_id,
+            wave: send.wave,
+            due_at: send.due_at,
+        };
+        self.targets.insert(pc, target);
+    }
+}
+
+fn nobody(plan: &FanoutPlan) -> Invalid {
+    let names = |groups: Vec<&str>| groups.join(", ");
+    match &plan.rollout {
+        Some(rollout) => Invalid::new(
+            "rollout.waves",
+            names(rollout.waves.iter().map(|wave| wave.group.as_str()).collect()),
+            "none of these groups has a member; `kanade group add` puts agents into one",
+        ),
+        None if plan.target.all => {
+            Invalid::new("target.all", "true", "no agent has reported to this server yet")
+        }
+        None => Invalid::new(
+            "target.groups",
+            names(plan.target.groups.iter().map(GroupName::as_str).collect()),
+            "none of these groups has a member; `kanade group add` puts agents into one",
+        ),
+    }
+}
+
+fn order(manifest: &Manifest, plan: &FanoutPlan) -> Order {
+    Order {
+        job_id: manifest.id.clone(),
+        version: manifest.version.clone(),
+        shell: manifest.execute.shell,
+        script: manifest.execute.script.clone(),
+        timeout_secs: manifest.execute.timeout.as_secs_ceil(),
+        jitter_secs: plan.jitter.map(|jitter| jitter.as_secs_ceil()),
+        run_as: manifest.execute.run_as,
+        cwd: manifest.execute.cwd.clone(),
+        deadline_at: plan.deadline_at,
+        staleness: manifest.staleness,
+        inventory: manifest.inventory.clone(),
+        description: manifest.description.clone(),
+        plan: plan.clone(),
+    }
+}
+
+fn limits(manifest: &Manifest, plan: &FanoutPlan, settings: &Settings) -> Limits {
+    let jitter = plan.jitter.unwrap_or_default();
+    Limits {
+        start_within_secs: settings.command_ttl.as_secs(),
+        run_within_secs: manifest.execute.timeout.as_secs_ceil()
+            + jitter.as_secs_ceil()
+            + settings.lost_grace.as_secs(),
+    }
+}

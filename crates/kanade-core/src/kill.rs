@@ -1,0 +1,188 @@
+//! Kills: recorded first, then published, then repeated until every target is final or the time for answers is over.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use kanade_model::{AuditAction, Caller, ExecId, JobId, Subject, Timestamp};
+use kanade_ports::{Bus, Change, ChangeSet, Clock, ExecutionStore, Outcome};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::{
+    Audit, Committer, Dispatcher, Error, Settings,
+    error::{Result, chain},
+};
+
+/// Open kills that are repeated in one round.
+const ROUND: usize = 1000;
+const RESUBSCRIBE: Duration = Duration::from_secs(1);
+
+/// Kills executions. Cheap to clone.
+#[derive(Clone)]
+pub struct Kills {
+    pub(crate) store: Arc<dyn ExecutionStore>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) committer: Committer,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) audit: Audit,
+    pub(crate) settings: Arc<Settings>,
+    /// Since when this process has been repeating which kill.
+    pub(crate) repeating: Arc<Mutex<HashMap<ExecId, Timestamp>>>,
+}
+
+impl Kills {
+    /// Kills one execution. Answers once the kill is recorded and on the bus. One that is final already is left alone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; when the store or the bus fails, the kill may be recorded and is then repeated.
+    pub async fn execution(&self, exec: &ExecId, caller: &Caller) -> Result<()> {
+        let outcome = self.record(exec, caller.name(), None).await?;
+        if outcome == Outcome::Unknown {
+            return Err(Error::NotFound {
+                what: "execution",
+                id: exec.to_string(),
+            });
+        }
+        self.audit
+            .write(caller, AuditAction::ExecutionKill, exec.to_string(), json!({}))
+            .await?;
+        if outcome != Outcome::Superseded {
+            self.publish(exec).await?;
+        }
+        self.bus.flush().await?;
+        Ok(())
+    }
+
+    /// Kills every execution of a job that is not final, none being fine too.
+    ///
+    /// # Errors
+    /// As [`execution`](Self::execution), but a job need not exist.
+    pub async fn job(&self, job: &JobId, caller: &Caller) -> Result<()> {
+        let executions = self.store.in_flight(job).await?;
+        for exec in &executions {
+            self.record(exec, caller.name(), None).await?;
+        }
+        let payload = json!({ "executions": executions });
+        self.audit
+            .write(caller, AuditAction::JobKill, job.to_string(), payload)
+            .await?;
+        for exec in &executions {
+            self.publish(exec).await?;
+        }
+        self.bus.flush().await?;
+        Ok(())
+    }
+
+    /// Records a kill so that nothing more of the execution is sent, and what is in flight has left.
+    async fn record(&self, exec: &ExecId, by: &str, then: Option<Change>) -> Result<Outcome> {
+        let _held = self.dispatcher.hold(exec).await;
+        let kill = Change::Kill {
+            exec_id: exec.clone(),
+            by: by.to_owned(),
+            at: self.clock.now(),
+        };
+        let set = ChangeSet {
+            lead: kill,
+            then: Vec::from_iter(then),
+            key: None,
+        };
+        let outcome = self.committer.commit(set).await?;
+        if outcome != Outcome::Unknown {
+            self.dispatcher.forget(exec);
+        }
+        Ok(outcome)
+    }
+
+    async fn publish(&self, exec: &ExecId) -> Result<()> {
+        self.bus.publish(&Subject::kill(exec), Bytes::new()).await?;
+        Ok(())
+    }
+
+    /// Repeats open kills and settles those whose time is over, for ever. What is open stands in the store, so this
+    /// goes on after a restart, and begins anew for a killed execution that shows life.
+    pub async fn repeat(self) {
+        loop {
+            self.clock.sleep(self.settings.kill_repeat).await;
+            if let Err(error) = self.repeat_once().await {
+                tracing::warn!(error = %error.report(), "cannot repeat kills");
+            }
+        }
+    }
+
+    async fn repeat_once(&self) -> Result<()> {
+        let open = self.store.open_kills(ROUND).await?;
+        let now = self.clock.now();
+        let mut settled = Vec::new();
+        {
+            let mut repeating = self.repeating.lock().await;
+            repeating.retain(|exec, _| open.iter().any(|execution| execution.exec_id == *exec));
+            for execution in &open {
+                let since = *repeating.entry(execution.exec_id.clone()).or_insert(now);
+                if now.since(since) >= self.settings.kill_window {
+                    settled.push(ChangeSet::of(Change::KillSettled {
+                        exec_id: execution.exec_id.clone(),
+                        at: now,
+                    }));
+                }
+            }
+        }
+        for execution in &open {
+            self.publish(&execution.exec_id).await?;
+        }
+        self.bus.flush().await?;
+        for outcome in self.committer.commit_all(settled).await {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Records kills that others publish on the bus, for ever.
+    pub async fn record_foreign(self) {
+        let pattern = "kill.>".parse().expect("a literal pattern");
+        loop {
+            match self.bus.subscribe(&pattern).await {
+                Ok(mut kills) => {
+                    while let Some(message) = kills.next().await {
+                        let exec = message
+                            .subject
+                            .as_str()
+                            .strip_prefix("kill.")
+                            .and_then(|exec| exec.parse().ok());
+                        if let Some(exec) = exec {
+                            self.note_foreign(&exec).await;
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(error = %chain(&error), "cannot listen for kills"),
+            }
+            self.clock.sleep(RESUBSCRIBE).await;
+        }
+    }
+
+    async fn note_foreign(&self, exec: &ExecId) {
+        // Our own come back too; those are recorded already.
+        match self.store.execution(exec).await {
+            Ok(Some(execution)) if execution.kill.is_none() && !execution.is_final() => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%exec, error = %chain(&error), "cannot look up a kill from the bus");
+                return;
+            }
+        }
+        let caller = Caller {
+            source: Some("bus".into()),
+            ..Caller::operator()
+        };
+        let audit = self.audit.entry(
+            &caller,
+            AuditAction::ExecutionKill,
+            Some(exec.to_string()),
+            json!({}),
+        );
+        if let Err(error) = self.record(exec, caller.name(), Some(audit)).await {
+            tracing::warn!(%exec, error = %error.report(), "cannot record a kill from the bus");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Projectors: take what agents say off the bus in batches, record each batch in one commit, then acknowledge it.
+//! What cannot be understood is set aside as a dead letter, with the reason.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kanade_model::{EventKill, EventSkipped, EventStarted, ExecId, ExecResult, InventoryHints, Timestamp};
+use kanade_ports::{
+    Batch, Bus, Change, ChangeSet, Clock, DeadLetter, Durable, ErrorKind, ExecutionStore, Facts, Message,
+    StoreError,
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Committer,
+    error::{Result, chain},
+};
+
+const BATCH: usize = 256;
+const RETRY: Duration = Duration::from_millis(500);
+/// A consumer that had nothing for this long has caught up.
+const QUIET: Duration = Duration::from_millis(200);
+/// The most bytes of a bad message that are kept.
+const KEPT: usize = 64 << 10;
+/// Executions whose inventory hints are remembered.
+const HINTS: usize = 1024;
+
+/// Records one durable consumption.
+pub(crate) struct Projector {
+    durable: Durable,
+    bus: Arc<dyn Bus>,
+    store: Arc<dyn ExecutionStore>,
+    committer: Committer,
+    clock: Arc<dyn Clock>,
+    progress: Progress,
+    inventory: HashMap<ExecId, Option<Arc<Inventory>>>,
+}
+
+struct Inventory {
+    hints: InventoryHints,
+    description: Option<String>,
+}
+
+/// How far the projectors are, so that nobody takes silence for absence while results wait. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Progress(Arc<Mutex<HashMap<Durable, State>>>);
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Nothing has been waiting for a while.
+    Quiet,
+    /// At work; was quiet until then.
+    BusySince(Timestamp),
+}
+
+impl Progress {
+    /// Whether everything that was waiting at `moment` has been recorded.
+    pub(crate) fn is_past(&self, moment: Timestamp) -> bool {
+        let states = self.0.lock().expect("no panic while locked");
+        Durable::ALL.iter().all(|durable| match states.get(durable) {
+            Some(State::Quiet) => true,
+            Some(State::BusySince(since)) => *since > moment,
+            None => false,
+        })
+    }
+
+    fn set(&self, durable: Durable, state: State) {
+        self.0
+            .lock()
+            .expect("no panic while locked")
+            .insert(durable, state);
+    }
+}
+
+impl Projector {
+    /// A projector of `durable`.
+    pub(crate) fn new(
+        durable: Durable,
+        bus: Arc<dyn Bus>,
+        store: Arc<dyn ExecutionStore>,
+        committer: Committer,
+        clock: Arc<dyn Clock>,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            durable,
+            bus,
+            store,
+            committer,
+            clock,
+            progress,
+            inventory: HashMap::new(),
+        }
+    }
+
+    /// Records and acknowledges, for ever.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if let Err(error) = self.consume().await {
+                tracing::warn!(consumer = self.durable.name(), error = %error, "consumption was interrupted");
+            }
+            self.clock.sleep(RETRY).await;
+        }
+    }
+
+    async fn consume(&mut self) -> Result<(), String> {
+        let mut consumer = self
+            .bus
+            .consume(self.durable)
+            .await
+            .map_err(|error| chain(&error))?;
+        loop {
+            let batch = {
+                let next = consumer.next(BATCH);
+                tokio::pin!(next);
+                tokio::select! {
+                    batch = &mut next => batch,
+                    () = self.clock.sleep(QUIET) => {
+                        self.progress.set(self.durable, State::Quiet);
+                        let batch = next.await;
+                        self.progress.set(self.durable, State::BusySince(self.clock.now()));
+                        batch
+                    }
+                }
+            };
+            let batch = batch.map_err(|error| chain(&error))?;
+            self.record(&*batch).await.map_err(|error| chain(&error))?;
+            batch.acknowledge().await.map_err(|error| chain(&error))?;
+        }
+    }
+
+    /// Commits a whole batch; on an error nothing is acknowledged and all of it comes again.
+    async fn record(&mut self, batch: &dyn Batch) -> Result<(), StoreError> {
+        let mut sets = Vec::with_capacity(batch.messages().len());
+        for message in batch.messages() {
+            sets.push(match decode(message) {
+                Ok(Change::RunFinished(result)) => {
+                    let facts = self.facts(&result).await?;
+                    ChangeSet {
+                        lead: Change::RunFinished(result),
+                        then: Vec::from_iter(facts),
+                        key: None,
+                    }
+                }
+                Ok(change) => ChangeSet::of(change),
+                Err(reason) => self.dead_letter(message, reason),
+            });
+        }
+        let mut rejected = Vec::new();
+        for (message, outcome) in batch.messages().iter().zip(self.committer.commit_all(sets).await) {
+            match outcome {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate) => {
+                    return Err(error);
+                }
+                // The store takes other changes but not this one: it would come again for ever.
+                Err(error) => rejected.push(self.dead_letter(message, chain(&error))),
+            }
+        }
+        for outcome in self.committer.commit_all(rejected).await {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn dead_letter(&self, message: &Message, reason: String) -> ChangeSet {
+        tracing::warn!(subject = %message.subject, %reason, "a message was set aside as a dead letter");
+        let kept = &message.payload[..message.payload.len().min(KEPT)];
+        ChangeSet::of(Change::DeadLetter(DeadLetter {
+            subject: message.subject.clone(),
+            payload: String::from_utf8_lossy(kept).into_owned(),
+            reason,
+            at: self.clock.now(),
+        }))
+    }
+
+    /// The facts that a successful run of an inventory job has printed.
+    async fn facts(&mut self, result: &ExecResult) -> Result<Option<Change>, StoreError> {
+        let (Some(exec_id), 0) = (&result.exec_id, result.exit_code) else {
+            return Ok(None);
+        };
+        let Some(inventory) = self.inventory_of(exec_id).await? else {
+            return Ok(None);
+        };
+        let Some(job_id) = result
+            .manifest_id
+            .clone()
+            .or(match self.store.execution(exec_id).await? {
+                Some(execution) => Some(execution.job_id),
+                None => None,
+            })
+        else {
+            return Ok(None);
+        };
+        match serde_json::from_str(&result.stdout) {
+            Ok(facts) => Ok(Some(Change::Facts(Box::new(Facts {
+                pc_id: result.pc_id.clone(),
+                job_id,
+                facts,
+                hints: inventory.hints.clone(),
+                description: inventory.description.clone(),
+                collected_at: result.finished_at,
+                recorded_at: self.clock.now(),
+            })))),
+            Err(error) => {
+                tracing::warn!(pc = %result.pc_id, job = %job_id, %error, "an inventory job did not print JSON");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn inventory_of(&mut self, exec_id: &ExecId) -> Result<Option<Arc<Inventory>>, StoreError> {
+        if let Some(known) = self.inventory.get(exec_id) {
+            return Ok(known.clone());
+        }
+        let order = self.store.order(exec_id).await?;
+        let inventory = order.and_then(|order| {
+            let hints = order.inventory?;
+            Some(Arc::new(Inventory {
+                hints,
+                description: order.description,
+            }))
+        });
+        if self.inventory.len() >= HINTS {
+            self.inventory.clear();
+        }
+        self.inventory.insert(exec_id.clone(), inventory.clone());
+        Ok(inventory)
+    }
+}
+
+fn decode(message: &Message) -> Result<Change, String> {
+    let mut tokens = message.subject.as_str().split('.');
+    match (tokens.next(), tokens.next()) {
+        (Some("results"), _) => {
+            parse(message).map(|result: ExecResult| Change::RunFinished(Box::new(result)))
+        }
+        (Some("events"), Some("started")) => parse::<EventStarted>(message).map(Change::RunStarted),
+        (Some("events"), Some("skipped")) => parse::<EventSkipped>(message).map(Change::RunSkipped),
+        (Some("events"), Some("kill")) => parse::<EventKill>(message).map(Change::KillDelivered),
+        _ => Err("nobody knows what is said on this subject".into()),
+    }
+}
+
+fn parse<T: DeserializeOwned>(message: &Message) -> Result<T, String> {
+    serde_json::from_slice(&message.payload).map_err(|error| error.to_string())
+}

@@ -1,0 +1,214 @@
+//! Wires the services over the ports, starts the loops, and stops them in order.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kanade_ports::{Bus, Catalog, Clock, Durable, ExecutionStore, Ids};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live, Schedules,
+    Settings,
+    presence::{Alive, Presence},
+    project::{Progress, Projector},
+    upkeep::Upkeep,
+    view::ChangeObserver,
+};
+
+/// Loops that are told to stop get this long to finish what they do.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// What a deployment is made of.
+#[derive(Clone)]
+pub struct Ports {
+    /// Records what happened.
+    pub store: Arc<dyn ExecutionStore>,
+    /// Keeps what operators edit.
+    pub catalog: Arc<dyn Catalog>,
+    /// Moves messages.
+    pub bus: Arc<dyn Bus>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives ids.
+    pub ids: Arc<dyn Ids>,
+}
+
+/// The services of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// Jobs and their script status.
+    pub jobs: Jobs,
+    /// Schedules.
+    pub schedules: Schedules,
+    /// Agents.
+    pub agents: Agents,
+    /// Fires.
+    pub fires: Fires,
+    /// Kills.
+    pub kills: Kills,
+    /// Live events.
+    pub live: Live,
+    /// Questions to the store.
+    pub store: Arc<dyn ExecutionStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    bus: Arc<dyn Bus>,
+    committer: Committer,
+    view: CatalogView,
+}
+
+/// The loops behind the services.
+pub struct Running {
+    stop: CancellationToken,
+    loops: TaskTracker,
+    commits: tokio::task::JoinHandle<()>,
+}
+
+impl Services {
+    /// Starts the services and their loops; returns when the catalog has been read.
+    pub async fn start(ports: Ports, settings: Settings) -> (Self, Running) {
+        let Ports {
+            store,
+            catalog,
+            bus,
+            clock,
+            ids,
+        } = ports;
+        let settings = Arc::new(settings);
+        let (stop, loops) = (CancellationToken::new(), TaskTracker::new());
+        let live = Live::default();
+
+        let told = live.clone();
+        let (committer, commits) =
+            Committer::new(Arc::clone(&store), Arc::new(move |set| told.committed(set)));
+        let commits = tokio::spawn(commits);
+        let told = live.clone();
+        let changes: ChangeObserver =
+            Arc::new(move |bucket, key, deleted| told.document_changed(bucket, key, deleted));
+        let view = CatalogView::start(&catalog, &clock, &changes, &loops, &stop);
+
+        let documents = Documents::new(catalog, view.clone(), Arc::clone(&clock));
+        let audit = Audit::new(committer.clone(), Arc::clone(&clock), Arc::clone(&ids));
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&store),
+            Arc::clone(&bus),
+            Arc::clone(&clock),
+            committer.clone(),
+        );
+        let references = Arc::default();
+        let progress = Progress::default();
+        let services = Self {
+            jobs: Jobs::new(
+                documents.clone(),
+                Arc::clone(&store),
+                audit.clone(),
+                Arc::clone(&references),
+            ),
+            schedules: Schedules::new(documents.clone(), audit.clone(), references),
+            agents: Agents {
+                documents: documents.clone(),
+                bus: Arc::clone(&bus),
+                clock: Arc::clone(&clock),
+                ids: Arc::clone(&ids),
+                audit: audit.clone(),
+            },
+            fires: Fires {
+                documents,
+                store: Arc::clone(&store),
+                committer: committer.clone(),
+                dispatcher: dispatcher.clone(),
+                audit: audit.clone(),
+                clock: Arc::clone(&clock),
+                ids,
+                settings: Arc::clone(&settings),
+            },
+            kills: Kills {
+                store: Arc::clone(&store),
+                bus: Arc::clone(&bus),
+                clock: Arc::clone(&clock),
+                committer: committer.clone(),
+                dispatcher: dispatcher.clone(),
+                audit,
+                settings: Arc::clone(&settings),
+                repeating: Arc::default(),
+            },
+            live: live.clone(),
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            bus: Arc::clone(&bus),
+            committer: committer.clone(),
+            view,
+        };
+
+        let spawn = |work: futures::future::BoxFuture<'static, ()>| {
+            loops.spawn(stop.clone().run_until_cancelled_owned(work));
+        };
+        for durable in Durable::ALL {
+            let (store, bus, clock) = (Arc::clone(&store), Arc::clone(&bus), Arc::clone(&clock));
+            let projector = Projector::new(*durable, bus, store, committer.clone(), clock, progress.clone());
+            spawn(Box::pin(projector.run()));
+        }
+        let presence = Presence {
+            store: Arc::clone(&store),
+            bus,
+            clock: Arc::clone(&clock),
+            committer: committer.clone(),
+            dispatcher: dispatcher.clone(),
+            progress: progress.clone(),
+            settings: Arc::clone(&settings),
+            resends: Mutex::new(HashMap::new()),
+            alive: Alive::default(),
+        };
+        spawn(Box::pin(presence.run()));
+        spawn(Box::pin(services.kills.clone().record_foreign()));
+        spawn(Box::pin(services.kills.clone().repeat()));
+        spawn(Box::pin(dispatcher.run()));
+        spawn(Box::pin(live.run(Arc::clone(&store), Arc::clone(&clock))));
+        spawn(Box::pin(
+            Upkeep {
+                store,
+                committer,
+                clock,
+                progress,
+                settings,
+            }
+            .run(),
+        ));
+        loops.close();
+
+        services.view.wait_current().await;
+        (services, Running { stop, loops, commits })
+    }
+
+    /// Each part and what is wrong with it, if anything is.
+    pub async fn check(&self) -> BTreeMap<&'static str, Result<(), String>> {
+        let store = match (self.committer.trouble(), self.store.live_counts().await) {
+            (Some(trouble), _) => Err(trouble),
+            (None, Err(error)) => Err(crate::chain(&error)),
+            (None, Ok(_)) => Ok(()),
+        };
+        let catalog = if self.view.is_current() {
+            Ok(())
+        } else {
+            Err("the catalog is being read".to_owned())
+        };
+        let bus = self.bus.flush().await.map_err(|error| crate::chain(&error));
+        BTreeMap::from([("store", store), ("catalog", catalog), ("bus", bus)])
+    }
+}
+
+impl Running {
+    /// Stops the loops. What was committed stays; what was not acknowledged comes again.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_WAIT, self.loops.wait()).await.is_err() {
+            tracing::warn!("some loops did not stop in time");
+        }
+        // The committer ends by itself once every service is dropped; nothing waits in it that was answered.
+        self.commits.abort();
+        drop(self.commits.await);
+    }
+}

@@ -1,0 +1,47 @@
+//! What an operator can tune about the core.
+
+use std::time::Duration;
+
+/// Times and limits of the core; the defaults are those of the documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// A target that has not started this long after its send was due is expired.
+    pub command_ttl: Duration,
+    /// An execution of which nothing has started this long after its last send was due is labelled expired.
+    pub pending_ttl: Duration,
+    /// A run is lost when its jitter, its timeout and this have passed since its start.
+    pub lost_grace: Duration,
+    /// A kill is repeated this often …
+    pub kill_repeat: Duration,
+    /// … for this long, and then settled.
+    pub kill_window: Duration,
+    /// A target that has been waiting this long is sent its Command again when its agent shows life.
+    pub resend_after: Duration,
+    /// How often upkeep looks for what is overdue.
+    pub upkeep_every: Duration,
+    /// Finished executions and ad-hoc runs are kept this long.
+    pub keep_executions: Duration,
+    /// Audit entries and dead letters are kept this long.
+    pub keep_audit: Duration,
+    /// Idempotency keys are remembered this long.
+    pub keep_keys: Duration,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            command_ttl: 7 * DAY,
+            pending_ttl: Duration::from_secs(3600),
+            lost_grace: Duration::from_secs(60),
+            kill_repeat: Duration::from_secs(2),
+            kill_window: Duration::from_secs(30),
+            resend_after: Duration::from_secs(15),
+            upkeep_every: Duration::from_secs(5),
+            keep_executions: 90 * DAY,
+            keep_audit: 365 * DAY,
+            keep_keys: DAY,
+        }
+    }
+}

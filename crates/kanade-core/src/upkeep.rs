@@ -1,0 +1,84 @@
+//! Upkeep: expires what was never started, gives up what never ended, removes what is too old.
+
+use std::sync::Arc;
+
+use kanade_ports::{Change, ChangeSet, Clock, ExecutionStore, RetentionCut};
+
+use crate::{Committer, Settings, error::Result, project::Progress};
+
+/// Records looked at in one round.
+const ROUND: usize = 500;
+
+/// Keeps the store in order.
+pub(crate) struct Upkeep {
+    pub(crate) store: Arc<dyn ExecutionStore>,
+    pub(crate) committer: Committer,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) progress: Progress,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl Upkeep {
+    /// Does a round now and then, for ever.
+    pub(crate) async fn run(self) {
+        loop {
+            match self.round().await {
+                Ok(true) => {}
+                Ok(false) => self.clock.sleep(self.settings.upkeep_every).await,
+                Err(error) => {
+                    tracing::warn!(error = %error.report(), "upkeep was interrupted");
+                    self.clock.sleep(self.settings.upkeep_every).await;
+                }
+            }
+        }
+    }
+
+    /// One round; says whether there is likely more to do at once.
+    async fn round(&self) -> Result<bool> {
+        let now = self.clock.now();
+        let mut sets = Vec::new();
+        // What looks overdue may only be waiting to be recorded.
+        if self.progress.is_past(now) {
+            for target in self.store.overdue_targets(now, ROUND).await? {
+                let (exec_id, pc_id) = (target.exec_id, target.pc_id);
+                sets.push(ChangeSet::of(Change::ExpireTarget {
+                    exec_id,
+                    pc_id,
+                    at: now,
+                }));
+            }
+            for run in self.store.overdue_runs(now, ROUND).await? {
+                if let Some(exec_id) = run.exec_id {
+                    let (result_id, pc_id) = (run.result_id, run.pc_id);
+                    sets.push(ChangeSet::of(Change::LoseRun {
+                        result_id,
+                        exec_id,
+                        pc_id,
+                        at: now,
+                    }));
+                }
+            }
+            for exec_id in self
+                .store
+                .stale(now.minus(self.settings.pending_ttl), ROUND)
+                .await?
+            {
+                sets.push(ChangeSet::of(Change::Expire { exec_id, at: now }));
+            }
+        }
+        let cut = RetentionCut {
+            executions: now.minus(self.settings.keep_executions),
+            audit: now.minus(self.settings.keep_audit),
+            keys: now.minus(self.settings.keep_keys),
+        };
+        let forget = self.store.prunable(&cut, ROUND).await?;
+        if !forget.is_empty() {
+            sets.push(ChangeSet::of(Change::Forget(forget)));
+        }
+        let more = sets.len() >= ROUND;
+        for outcome in self.committer.commit_all(sets).await {
+            outcome?;
+        }
+        Ok(more)
+    }
+}

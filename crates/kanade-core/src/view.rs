@@ -1,0 +1,234 @@
+//! Every bucket of the catalog in memory, kept up to date from watches, so that hot reads do not ask the backend.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use kanade_ports::{Bucket, Catalog, CatalogEvent, Clock, Entry, Key, Revision};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a writer waits for its own write to show.
+const OWN_WRITE_WAIT: Duration = Duration::from_secs(2);
+/// How many revisions are remembered for writers that wait for theirs.
+const REMEMBERED: usize = 1024;
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// The catalog as last heard of. Cheap to clone.
+#[derive(Clone)]
+pub struct CatalogView {
+    buckets: Arc<BTreeMap<Bucket, BucketView>>,
+}
+
+#[derive(Default)]
+struct BucketView {
+    entries: RwLock<BTreeMap<Key, Entry>>,
+    /// The newest revisions that were heard of, the newest last.
+    recent: Mutex<VecDeque<Revision>>,
+    /// Counts what was heard; says whether the view is whole.
+    heard: watch::Sender<Heard>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Heard {
+    changes: u64,
+    current: bool,
+}
+
+/// Told of every change of a document.
+pub type ChangeObserver = Arc<dyn Fn(Bucket, &Key, bool) + Send + Sync>;
+
+impl CatalogView {
+    /// A view of `catalog`, kept up to date by tasks on `tasks` until `stop`.
+    pub fn start(
+        catalog: &Arc<dyn Catalog>,
+        clock: &Arc<dyn Clock>,
+        observer: &ChangeObserver,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let empty = |bucket: &Bucket| (*bucket, BucketView::default());
+        let view = Self {
+            buckets: Arc::new(Bucket::ALL.iter().map(empty).collect()),
+        };
+        for bucket in Bucket::ALL {
+            let follow = view.clone().follow(
+                Arc::clone(catalog),
+                Arc::clone(clock),
+                Arc::clone(observer),
+                *bucket,
+            );
+            tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
+        }
+        view
+    }
+
+    /// A document.
+    pub fn get(&self, bucket: Bucket, key: &Key) -> Option<Entry> {
+        self.bucket(bucket)
+            .entries
+            .read()
+            .expect("no panic while locked")
+            .get(key)
+            .cloned()
+    }
+
+    /// Every document of a bucket, in the order of the keys.
+    pub fn list(&self, bucket: Bucket) -> Vec<Entry> {
+        self.bucket(bucket)
+            .entries
+            .read()
+            .expect("no panic while locked")
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Whether every bucket has been read once and its watch stands.
+    pub fn is_current(&self) -> bool {
+        self.buckets.values().all(|bucket| bucket.heard.borrow().current)
+    }
+
+    /// Returns when every bucket has been read.
+    pub async fn wait_current(&self) {
+        for bucket in self.buckets.values() {
+            let mut heard = bucket.heard.subscribe();
+            // The sender lives in `self`.
+            drop(heard.wait_for(|heard| heard.current).await);
+        }
+    }
+
+    /// Returns when a write of this process has shown, or after two seconds: a view that lags must not hold up its
+    /// writer.
+    pub async fn wait_written(&self, clock: &dyn Clock, bucket: Bucket, revision: Revision) {
+        self.wait_for(clock, bucket, |view| {
+            view.recent
+                .lock()
+                .expect("no panic while locked")
+                .contains(&revision)
+        })
+        .await;
+    }
+
+    /// Returns when a document no longer shows as it stood before this process deleted it, or after two seconds.
+    pub async fn wait_deleted(&self, clock: &dyn Clock, bucket: Bucket, before: &Entry) {
+        self.wait_for(clock, bucket, |view| {
+            let entries = view.entries.read().expect("no panic while locked");
+            entries
+                .get(&before.key)
+                .is_none_or(|entry| entry.revision != before.revision)
+        })
+        .await;
+    }
+
+    async fn wait_for(&self, clock: &dyn Clock, bucket: Bucket, shows: impl Fn(&BucketView) -> bool) {
+        let view = self.bucket(bucket);
+        let mut heard = view.heard.subscribe();
+        let shown = async {
+            while !shows(view) {
+                if heard.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = shown => {}
+            () = clock.sleep(OWN_WRITE_WAIT) => {
+                tracing::warn!(%bucket, "the view of the catalog lags behind a write of this server");
+            }
+        }
+    }
+
+    fn bucket(&self, bucket: Bucket) -> &BucketView {
+        self.buckets.get(&bucket).expect("every bucket is there")
+    }
+
+    async fn follow(
+        self,
+        catalog: Arc<dyn Catalog>,
+        clock: Arc<dyn Clock>,
+        observer: ChangeObserver,
+        bucket: Bucket,
+    ) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            match catalog.watch(bucket).await {
+                Ok(events) => {
+                    retry = FIRST_RETRY;
+                    self.follow_one(events, &observer, bucket).await;
+                    tracing::info!(%bucket, "a watch of the catalog ended; reading the bucket again");
+                }
+                Err(error) => {
+                    tracing::warn!(%bucket, error = %crate::error::chain(&error), "cannot watch the catalog");
+                }
+            }
+            self.bucket(bucket)
+                .heard
+                .send_modify(|heard| heard.current = false);
+            clock.sleep(retry).await;
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Follows one watch to its end. What a watch lists first replaces what was known, at once.
+    async fn follow_one(
+        &self,
+        mut events: kanade_ports::CatalogStream,
+        observer: &ChangeObserver,
+        bucket: Bucket,
+    ) {
+        let view = self.bucket(bucket);
+        let mut listed = Some(BTreeMap::new());
+        while let Some(event) = events.next().await {
+            match (event, &mut listed) {
+                (CatalogEvent::Put(entry), Some(listed)) => {
+                    listed.insert(entry.key.clone(), entry);
+                }
+                (CatalogEvent::Deleted(key), Some(listed)) => {
+                    listed.remove(&key);
+                }
+                (CatalogEvent::Current, _) => {
+                    if let Some(listed) = listed.take() {
+                        listed.values().for_each(|entry| view.note(entry.revision));
+                        *view.entries.write().expect("no panic while locked") = listed;
+                    }
+                    view.heard.send_modify(|heard| {
+                        *heard = Heard {
+                            changes: heard.changes + 1,
+                            current: true,
+                        }
+                    });
+                }
+                (CatalogEvent::Put(entry), None) => {
+                    let key = entry.key.clone();
+                    view.note(entry.revision);
+                    view.entries
+                        .write()
+                        .expect("no panic while locked")
+                        .insert(key.clone(), entry);
+                    view.heard.send_modify(|heard| heard.changes += 1);
+                    observer(bucket, &key, false);
+                }
+                (CatalogEvent::Deleted(key), None) => {
+                    view.entries.write().expect("no panic while locked").remove(&key);
+                    view.heard.send_modify(|heard| heard.changes += 1);
+                    observer(bucket, &key, true);
+                }
+            }
+        }
+    }
+}
+
+impl BucketView {
+    fn note(&self, revision: Revision) {
+        let mut recent = self.recent.lock().expect("no panic while locked");
+        if recent.len() >= REMEMBERED {
+            recent.pop_front();
+        }
+        recent.push_back(revision);
+    }
+}
