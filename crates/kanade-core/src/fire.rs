@@ -6,8 +6,8 @@ use std::{
 };
 
 use kanade_model::{
-    AgentGroups, AuditAction, Caller, ExecId, FanoutPlan, GroupName, Invalid, JobId, Manifest, PcId,
-    RequestId, ScriptStatus, SendId, Timestamp, Version, api,
+    AgentGroups, AuditAction, Caller, ExecId, FanoutPlan, GroupName, HumanDuration, Invalid, JobId, Manifest,
+    PcId, RequestId, ScriptStatus, SendId, Timestamp, Version, api,
 };
 use kanade_ports::{
     Addressee, ChangeSet, Clock, ExecutionStore, IdempotencyKey, Ids, Limits, MAX_LIMIT, NewExecution,
@@ -287,7 +287,7 @@ fn order(manifest: &Manifest, plan: &FanoutPlan) -> Order {
         shell: manifest.execute.shell,
         script: manifest.execute.script.clone(),
         timeout_secs: manifest.execute.timeout.as_secs_ceil(),
-        jitter_secs: plan.jitter.map(|jitter| jitter.as_secs_ceil()),
+        jitter_secs: plan.jitter.map(HumanDuration::as_secs_ceil),
         run_as: manifest.execute.run_as,
         cwd: manifest.execute.cwd.clone(),
         deadline_at: plan.deadline_at,

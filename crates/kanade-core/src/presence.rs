@@ -88,7 +88,7 @@ impl Presence {
                         newest.insert(heartbeat.pc_id.clone(), heartbeat);
                     }
                     Err(error) => {
-                        tracing::warn!(subject = %heartbeat.subject, %error, "a heartbeat cannot be read")
+                        tracing::warn!(subject = %heartbeat.subject, %error, "a heartbeat cannot be read");
                     }
                 }
                 if newest.len() < BATCH {

@@ -40,11 +40,11 @@ struct Heard {
 }
 
 /// Told of every change of a document.
-pub type ChangeObserver = Arc<dyn Fn(Bucket, &Key, bool) + Send + Sync>;
+pub(crate) type ChangeObserver = Arc<dyn Fn(Bucket, &Key, bool) + Send + Sync>;
 
 impl CatalogView {
     /// A view of `catalog`, kept up to date by tasks on `tasks` until `stop`.
-    pub fn start(
+    pub(crate) fn start(
         catalog: &Arc<dyn Catalog>,
         clock: &Arc<dyn Clock>,
         observer: &ChangeObserver,

@@ -57,10 +57,7 @@ impl MemoryCatalog {
         };
         Self(Mutex::new(State {
             last: 0,
-            buckets: Bucket::ALL
-                .iter()
-                .map(|bucket| (*bucket, documents()))
-                .collect(),
+            buckets: Bucket::ALL.iter().map(|bucket| (*bucket, documents())).collect(),
         }))
     }
 
@@ -110,9 +107,7 @@ impl Catalog for MemoryCatalog {
         let current = documents.by_key.get(key).and_then(Document::current);
         let refused = match (when, current) {
             (Precondition::Absent, Some(_)) => Some(ErrorKind::AlreadyExists),
-            (Precondition::At(wanted), current)
-                if current.is_none_or(|entry| entry.revision != wanted) =>
-            {
+            (Precondition::At(wanted), current) if current.is_none_or(|entry| entry.revision != wanted) => {
                 Some(ErrorKind::Conflict)
             }
             _ => None,
@@ -181,7 +176,7 @@ impl Catalog for MemoryCatalog {
             .collect();
         let changes = BroadcastStream::new(documents.changes.subscribe())
             // An error says that changes were lost, so the stream ends.
-            .map_while(|change| future::ready(change.ok()));
+            .scan((), |(), change| future::ready(change.ok()));
         Ok(stream::iter(standing).chain(changes).boxed())
     }
 }

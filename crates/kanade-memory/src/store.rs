@@ -136,7 +136,7 @@ impl ExecutionStore for MemoryStore {
         Ok(page(query.limit, rows, |row| (Some(row.clone()), RECORD)))
     }
 
-    async fn waiting(
+    async fn unfinished(
         &self,
         pc: &PcId,
         due_before: Timestamp,
@@ -145,7 +145,7 @@ impl ExecutionStore for MemoryStore {
         let state = self.read();
         let rows = state
             .targets
-            .forwards(&TargetList::WaitingOn(pc.clone()), None)
+            .forwards(&TargetList::UnfinishedOn(pc.clone()), None)
             .take_while(|(_, row)| row.due_at < due_before);
         Ok(first(rows, limit, Clone::clone))
     }
@@ -171,11 +171,7 @@ impl ExecutionStore for MemoryStore {
     async fn sends(&self, exec: &ExecId) -> Result<Vec<Send>, StoreError> {
         let state = self.read();
         let list = SendList::Of(exec.clone());
-        Ok(first(
-            state.sends.forwards(&list, None),
-            usize::MAX,
-            Clone::clone,
-        ))
+        Ok(first(state.sends.forwards(&list, None), usize::MAX, Clone::clone))
     }
 
     async fn run(&self, id: &ResultId) -> Result<Option<RunRecord>, StoreError> {
@@ -244,11 +240,7 @@ impl ExecutionStore for MemoryStore {
     async fn facts_of(&self, pc: &PcId) -> Result<Vec<Facts>, StoreError> {
         let state = self.read();
         let list = FactsList::About(pc.clone());
-        Ok(first(
-            state.facts.forwards(&list, None),
-            usize::MAX,
-            Clone::clone,
-        ))
+        Ok(first(state.facts.forwards(&list, None), usize::MAX, Clone::clone))
     }
 
     async fn facts_by(
@@ -259,9 +251,7 @@ impl ExecutionStore for MemoryStore {
     ) -> Result<Page<Facts>, StoreError> {
         let after = after.map(|after| by_id(&after.id));
         let state = self.read();
-        let rows = state
-            .facts
-            .forwards(&FactsList::By(job.clone()), after.as_ref());
+        let rows = state.facts.forwards(&FactsList::By(job.clone()), after.as_ref());
         Ok(page(limit, rows, |row| {
             (Some(row.clone()), RECORD + row.facts.to_string().len())
         }))
@@ -306,12 +296,8 @@ impl ExecutionStore for MemoryStore {
 
 /// The shortest list that holds every run a query can match.
 fn narrowest(query: &RunQuery) -> RunList {
-    let exact = |filter: &Option<TextFilter>| {
-        filter
-            .as_ref()
-            .and_then(TextFilter::exact)
-            .map(ToOwned::to_owned)
-    };
+    let exact =
+        |filter: &Option<TextFilter>| filter.as_ref().and_then(TextFilter::exact).map(ToOwned::to_owned);
     exact(&query.exec_id)
         .map(RunList::Of)
         .or_else(|| exact(&query.pc_id).map(RunList::On))

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! [`ExecutionStore`](kanade_ports::ExecutionStore) and [`Catalog`](kanade_ports::Catalog) in one SQLite file.
+//!
+//! [`Database::open`] gives the one handle of a file; [`SqliteStore`] and [`SqliteCatalog`] share it. There is one
+//! writer, whose transactions run in tasks of their own, and a pool of connections that can only read.
+
+mod catalog;
+mod codec;
+mod database;
+mod fault;
+mod file;
+mod load;
+mod query;
+mod record;
+mod statement;
+mod store;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalog::SqliteCatalog;
+pub use database::Database;
+pub use store::SqliteStore;

@@ -6,8 +6,8 @@ use kanade_model::{
     AuditEvent, ExecId, ExecutionStatus, JobId, PcId, ResultId, RunState, SendId, TargetState, Timestamp,
 };
 use kanade_ports::{
-    Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Forget, KeyRecord, Needs, Order, Output, Position,
-    Run, RunFilter, Send, SendState, TargetRecord, WorkingSet,
+    Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Forget, KeyRecord, Needs, Order, Output,
+    Position, Run, RunFilter, Send, SendState, TargetRecord, WorkingSet,
 };
 use uuid::Uuid;
 
@@ -29,8 +29,8 @@ pub(super) enum ExecutionList {
 pub(super) enum TargetList {
     /// Of an execution, in a state; none stands for any.
     Of(ExecId, Option<TargetState>),
-    /// Waiting ones on an agent, by due time.
-    WaitingOn(PcId),
+    /// Waiting and running ones on an agent, by due time.
+    UnfinishedOn(PcId),
     /// Waiting ones, by the time they expire.
     Expiring,
 }
@@ -109,7 +109,10 @@ impl State {
             agents: Table::new(|agent| vec![((), by_id(agent.pc_id.as_str()))]),
             facts: Table::new(|facts| {
                 vec![
-                    (FactsList::About(facts.pc_id.clone()), by_id(facts.job_id.as_str())),
+                    (
+                        FactsList::About(facts.pc_id.clone()),
+                        by_id(facts.job_id.as_str()),
+                    ),
                     (FactsList::By(facts.job_id.clone()), by_id(facts.pc_id.as_str())),
                 ]
             }),
@@ -118,13 +121,13 @@ impl State {
                 vec![
                     (TrailList::All, number.clone()),
                     (TrailList::By(record.event.actor.clone()), number),
-                    (TrailList::Age, place(record.event.occurred_at, record.id)),
+                    (TrailList::Age, place(record.event.occurred_at, &record.id)),
                 ]
             }),
             dead_letters: Table::new(|record| {
                 vec![
                     (TrailList::All, by_number(record.id)),
-                    (TrailList::Age, place(record.letter.at, record.id)),
+                    (TrailList::Age, place(record.letter.at, &record.id)),
                 ]
             }),
             keys: Table::new(|(key, record)| vec![(TrailList::Age, place(record.at, key))]),
@@ -148,7 +151,10 @@ impl State {
             }
         }
         for exec_id in &needs.whole {
-            for (_, row) in self.targets.forwards(&TargetList::Of(exec_id.clone(), None), None) {
+            for (_, row) in self
+                .targets
+                .forwards(&TargetList::Of(exec_id.clone(), None), None)
+            {
                 set.targets
                     .load((exec_id.clone(), row.pc_id.clone()), row.clone());
             }
@@ -212,8 +218,7 @@ impl State {
             self.facts.put(row.key.clone(), row.now.clone());
         }
         for row in set.keys.changed() {
-            self.keys
-                .put(row.key.clone(), (row.key.clone(), row.now.clone()));
+            self.keys.put(row.key.clone(), (row.key.clone(), row.now.clone()));
         }
         self.orders.extend(set.orders);
         self.outputs.extend(set.outputs);
@@ -291,7 +296,7 @@ fn ids<'a, R: 'a, K>(rows: impl Iterator<Item = (&'a Position, &'a R)>, id: fn(&
 }
 
 /// The place of a record that is sorted by time and, among equals, by id.
-pub(super) fn place(at: Timestamp, id: impl ToString) -> Position {
+pub(super) fn place(at: Timestamp, id: &impl ToString) -> Position {
     Position {
         at: at.as_micros(),
         id: id.to_string(),
@@ -340,21 +345,20 @@ fn target_places(row: &TargetRecord) -> Vec<(TargetList, Position)> {
         (TargetList::Of(row.exec_id.clone(), None), pc.clone()),
         (TargetList::Of(row.exec_id.clone(), Some(row.state)), pc),
     ];
-    if row.state == TargetState::Waiting {
+    if !row.state.is_final() {
         let due = place(row.due_at, &row.exec_id);
-        places.push((TargetList::WaitingOn(row.pc_id.clone()), due));
+        places.push((TargetList::UnfinishedOn(row.pc_id.clone()), due));
+    }
+    if row.state == TargetState::Waiting {
         // Neither id holds white space, so no two pairs make the same text.
         let both = format!("{} {}", row.exec_id, row.pc_id);
-        places.extend(
-            row.check_at
-                .map(|at| (TargetList::Expiring, place(at, both))),
-        );
+        places.extend(row.check_at.map(|at| (TargetList::Expiring, place(at, &both))));
     }
     places
 }
 
 fn send_places(row: &Send) -> Vec<(SendList, Position)> {
-    let due = place(row.due_at, row.send_id);
+    let due = place(row.due_at, &row.send_id);
     let mut places = vec![(SendList::Of(row.exec_id.clone()), due.clone())];
     if row.state == SendState::Due {
         places.push((SendList::Due, due));
@@ -363,7 +367,7 @@ fn send_places(row: &Send) -> Vec<(SendList, Position)> {
 }
 
 fn run_places(row: &Run) -> Vec<(RunList, Position)> {
-    let started = place(row.started_at, row.result_id);
+    let started = place(row.started_at, &row.result_id);
     let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
     let mut places: Vec<_> = [
         RunList::All,
@@ -378,11 +382,11 @@ fn run_places(row: &Run) -> Vec<(RunList, Position)> {
     if row.state == RunState::Running {
         places.extend(
             row.check_at
-                .map(|at| (RunList::Expiring, place(at, row.result_id))),
+                .map(|at| (RunList::Expiring, place(at, &row.result_id))),
         );
     } else {
         let ended = row.finished_at.unwrap_or(row.started_at);
-        places.push((RunList::Ended, place(ended, row.result_id)));
+        places.push((RunList::Ended, place(ended, &row.result_id)));
     }
     places
 }

@@ -45,31 +45,31 @@ impl<K: Ord + Clone, R, L: Ord + Clone> Table<K, R, L> {
     }
 
     /// The rows of a list from its start, or from after a place.
-    pub(super) fn forwards(
-        &self,
+    pub(super) fn forwards<'a>(
+        &'a self,
         list: &L,
         after: Option<&Position>,
-    ) -> impl Iterator<Item = (&Position, &R)> {
+    ) -> impl Iterator<Item = (&'a Position, &'a R)> + use<'a, K, R, L> {
         let from = after.cloned().unwrap_or_else(start);
         self.walk(list, from, end())
     }
 
     /// The rows of a list from its end, or from before a place.
-    pub(super) fn backwards(
-        &self,
+    pub(super) fn backwards<'a>(
+        &'a self,
         list: &L,
         after: Option<&Position>,
-    ) -> impl Iterator<Item = (&Position, &R)> {
+    ) -> impl Iterator<Item = (&'a Position, &'a R)> + use<'a, K, R, L> {
         let to = after.cloned().unwrap_or_else(end);
         self.walk(list, start(), to).rev()
     }
 
-    fn walk(
-        &self,
+    fn walk<'a>(
+        &'a self,
         list: &L,
         from: Position,
         to: Position,
-    ) -> impl DoubleEndedIterator<Item = (&Position, &R)> {
+    ) -> impl DoubleEndedIterator<Item = (&'a Position, &'a R)> + use<'a, K, R, L> {
         // A range must not be empty from the wrong side, which places of other lists could make it.
         let to = to.max(from.clone());
         let from = if from == to { Included } else { Excluded }((list.clone(), from));

@@ -1,0 +1,444 @@
+//! The rows of the records: which columns they have, in which order, and what they mean.
+
+use kanade_model::{AuditEvent, ExecId, RequestId, ResultId, SendId};
+use kanade_ports::{
+    Addressee, Agent, AuditRecord, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill, Limits,
+    Output, Run, Send, SendState, TargetRecord,
+};
+
+use crate::{
+    codec::{Columns, Record, document},
+    fault::Fault,
+    statement::Values,
+};
+
+impl Record for Execution {
+    const TABLE: &'static str = "executions";
+    const COLUMNS: &'static [&'static str] = &[
+        "exec_id",
+        "job_id",
+        "version",
+        "initiated_by",
+        "initiated_at",
+        "start_within_secs",
+        "run_within_secs",
+        "last_due_at",
+        "status",
+        "started",
+        "counts",
+        "expired_at",
+        "finished_at",
+        "killed_by",
+        "killed_at",
+        "kill_settled",
+    ];
+    const KEY: usize = 1;
+    const CHANGING: usize = 8;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.exec_id.as_str());
+        values.push(self.job_id.as_str());
+        values.push(self.version.as_str());
+        values.push(self.initiated_by.as_str());
+        values.push_time(Some(self.initiated_at));
+        // The whole range of u64 fits: the bits are kept.
+        values.push(self.limits.start_within_secs.cast_signed());
+        values.push(self.limits.run_within_secs.cast_signed());
+        values.push_time(Some(self.last_due_at));
+        values.push(self.status.as_str());
+        values.push(self.started);
+        values.push(document(&self.counts));
+        values.push_time(self.expired_at);
+        values.push_time(self.finished_at);
+        values.push(self.kill.as_ref().map(|kill| kill.by.as_str()));
+        values.push_time(self.kill.as_ref().map(|kill| kill.at));
+        values.push(self.kill.as_ref().map(|kill| kill.settled));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            exec_id: columns.text()?,
+            job_id: columns.text()?,
+            version: columns.text()?,
+            initiated_by: columns.take()?,
+            initiated_at: columns.time()?,
+            limits: Limits {
+                start_within_secs: columns.take::<i64>()?.cast_unsigned(),
+                run_within_secs: columns.take::<i64>()?.cast_unsigned(),
+            },
+            last_due_at: columns.time()?,
+            status: columns.text()?,
+            started: columns.take::<i64>()? != 0,
+            counts: columns.document()?,
+            expired_at: columns.maybe_time()?,
+            finished_at: columns.maybe_time()?,
+            kill: {
+                let by: Option<String> = columns.take()?;
+                let at = columns.maybe_time()?;
+                let settled = columns.take::<Option<i64>>()? == Some(1);
+                by.zip(at).map(|(by, at)| Kill { by, at, settled })
+            },
+        })
+    }
+
+    fn continues(&self, before: &Self) -> bool {
+        self.job_id == before.job_id
+            && self.version == before.version
+            && self.initiated_by == before.initiated_by
+            && self.initiated_at == before.initiated_at
+            && self.limits == before.limits
+            && self.last_due_at == before.last_due_at
+    }
+}
+
+impl Record for TargetRecord {
+    const TABLE: &'static str = "targets";
+    const COLUMNS: &'static [&'static str] = &[
+        "exec_id",
+        "pc_id",
+        "send_id",
+        "request_id",
+        "wave",
+        "due_at",
+        "state",
+        "result_id",
+        "started_at",
+        "finished_at",
+        "exit_code",
+        "detail",
+        "receipt",
+        "check_at",
+    ];
+    const KEY: usize = 2;
+    const CHANGING: usize = 6;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.exec_id.as_str());
+        values.push(self.pc_id.as_str());
+        values.push(self.send_id.as_ref().map(|id| id.0.as_bytes().as_slice()));
+        values.push_id(self.request_id.0);
+        values.push(self.wave);
+        values.push_time(Some(self.due_at));
+        values.push(self.state.as_str());
+        values.push(self.run.as_ref().map(|id| id.0.as_bytes().as_slice()));
+        values.push_time(self.started_at);
+        values.push_time(self.finished_at);
+        values.push(self.exit_code);
+        values.push(self.detail.as_deref());
+        values.push(self.receipt.map(|receipt| receipt.as_str()));
+        values.push_time(self.check_at);
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            exec_id: columns.text()?,
+            pc_id: columns.text()?,
+            send_id: columns.maybe_id()?.map(SendId),
+            request_id: columns.id().map(RequestId)?,
+            wave: columns.take()?,
+            due_at: columns.time()?,
+            state: columns.text()?,
+            run: columns.maybe_id()?.map(ResultId),
+            started_at: columns.maybe_time()?,
+            finished_at: columns.maybe_time()?,
+            exit_code: columns.take()?,
+            detail: columns.take()?,
+            receipt: columns.maybe_text()?,
+            check_at: columns.maybe_time()?,
+        })
+    }
+
+    fn continues(&self, before: &Self) -> bool {
+        self.send_id == before.send_id
+            && self.request_id == before.request_id
+            && self.wave == before.wave
+            && self.due_at == before.due_at
+    }
+}
+
+impl Record for Send {
+    const TABLE: &'static str = "sends";
+    const COLUMNS: &'static [&'static str] =
+        &["send_id", "exec_id", "pc_id", "request_id", "wave", "due_at", "state"];
+    const KEY: usize = 1;
+    const CHANGING: usize = 6;
+
+    fn encode(&self, values: &mut Values) {
+        values.push_id(self.send_id.0);
+        values.push(self.exec_id.as_str());
+        values.push(match &self.to {
+            Addressee::All => None,
+            Addressee::Pc(pc) => Some(pc.as_str()),
+        });
+        values.push_id(self.request_id.0);
+        values.push(self.wave);
+        values.push_time(Some(self.due_at));
+        values.push(match self.state {
+            SendState::Due => "due",
+            SendState::Sent => "sent",
+            SendState::Withdrawn => "withdrawn",
+        });
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            send_id: columns.id().map(SendId)?,
+            exec_id: columns.text()?,
+            to: columns.maybe_text()?.map_or(Addressee::All, Addressee::Pc),
+            request_id: columns.id().map(RequestId)?,
+            wave: columns.take()?,
+            due_at: columns.time()?,
+            state: match columns.take::<&str>()? {
+                "due" => SendState::Due,
+                "sent" => SendState::Sent,
+                "withdrawn" => SendState::Withdrawn,
+                other => return Err(Fault::unreadable("the state of a send", other)),
+            },
+        })
+    }
+
+    fn continues(&self, before: &Self) -> bool {
+        let state = self.state;
+        *self == Self { state, ..before.clone() }
+    }
+}
+
+impl Record for Run {
+    const TABLE: &'static str = "runs";
+    const COLUMNS: &'static [&'static str] = &[
+        "result_id",
+        "request_id",
+        "exec_id",
+        "pc_id",
+        "job_id",
+        "started_at",
+        "version",
+        "state",
+        "exit_code",
+        "finished_at",
+        "check_at",
+    ];
+    const KEY: usize = 1;
+    const CHANGING: usize = 6;
+
+    fn encode(&self, values: &mut Values) {
+        values.push_id(self.result_id.0);
+        values.push_id(self.request_id.0);
+        values.push(self.exec_id.as_ref().map(ExecId::as_str));
+        values.push(self.pc_id.as_str());
+        values.push(self.job_id.as_ref().map(AsRef::<str>::as_ref));
+        values.push_time(Some(self.started_at));
+        values.push(self.version.as_ref().map(AsRef::<str>::as_ref));
+        values.push(self.state.as_str());
+        values.push(self.exit_code);
+        values.push_time(self.finished_at);
+        values.push_time(self.check_at);
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            result_id: columns.id().map(ResultId)?,
+            request_id: columns.id().map(RequestId)?,
+            exec_id: columns.maybe_text()?,
+            pc_id: columns.text()?,
+            job_id: columns.maybe_text()?,
+            started_at: columns.time()?,
+            version: columns.maybe_text()?,
+            state: columns.text()?,
+            exit_code: columns.take()?,
+            finished_at: columns.maybe_time()?,
+            check_at: columns.maybe_time()?,
+        })
+    }
+
+    fn continues(&self, before: &Self) -> bool {
+        self.request_id == before.request_id
+            && self.exec_id == before.exec_id
+            && self.pc_id == before.pc_id
+            && self.job_id == before.job_id
+            && self.started_at == before.started_at
+    }
+}
+
+impl Record for Agent {
+    const TABLE: &'static str = "agents";
+    const COLUMNS: &'static [&'static str] = &[
+        "pc_id",
+        "hostname",
+        "os_family",
+        "agent_version",
+        "last_heartbeat",
+        "updated_at",
+    ];
+    const KEY: usize = 1;
+    const CHANGING: usize = 1;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.pc_id.as_str());
+        values.push(self.hostname.as_deref());
+        values.push(self.os_family.as_deref());
+        values.push(self.agent_version.as_deref());
+        values.push_time(Some(self.last_heartbeat));
+        values.push_time(Some(self.updated_at));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            pc_id: columns.text()?,
+            hostname: columns.take()?,
+            os_family: columns.take()?,
+            agent_version: columns.take()?,
+            last_heartbeat: columns.time()?,
+            updated_at: columns.time()?,
+        })
+    }
+}
+
+impl Record for Facts {
+    const TABLE: &'static str = "facts";
+    const COLUMNS: &'static [&'static str] = &[
+        "pc_id",
+        "job_id",
+        "facts",
+        "hints",
+        "description",
+        "collected_at",
+        "recorded_at",
+    ];
+    const KEY: usize = 2;
+    const CHANGING: usize = 2;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.pc_id.as_str());
+        values.push(self.job_id.as_str());
+        values.push(document(&self.facts));
+        values.push(document(&self.hints));
+        values.push(self.description.as_deref());
+        values.push_time(Some(self.collected_at));
+        values.push_time(Some(self.recorded_at));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            pc_id: columns.text()?,
+            job_id: columns.text()?,
+            facts: columns.document()?,
+            hints: columns.document()?,
+            description: columns.take()?,
+            collected_at: columns.time()?,
+            recorded_at: columns.time()?,
+        })
+    }
+}
+
+/// An idempotency key and what it led to.
+impl Record for (String, KeyRecord) {
+    const TABLE: &'static str = "idempotency_keys";
+    const COLUMNS: &'static [&'static str] = &["idempotency_key", "fingerprint", "exec_id", "used_at"];
+    const KEY: usize = 1;
+    const CHANGING: usize = 1;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.0.as_str());
+        values.push(self.1.fingerprint.as_str());
+        values.push(self.1.exec_id.as_str());
+        values.push_time(Some(self.1.at));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        let key = columns.take()?;
+        let record = KeyRecord {
+            fingerprint: columns.take()?,
+            exec_id: columns.text()?,
+            at: columns.time()?,
+        };
+        Ok((key, record))
+    }
+}
+
+/// What a run printed.
+impl Record for (ResultId, Output) {
+    const TABLE: &'static str = "outputs";
+    const COLUMNS: &'static [&'static str] = &["result_id", "stdout", "stderr"];
+    const KEY: usize = 1;
+    const CHANGING: usize = 1;
+
+    fn encode(&self, values: &mut Values) {
+        values.push_id(self.0.0);
+        values.push(self.1.stdout.as_str());
+        values.push(self.1.stderr.as_str());
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        let id = columns.id().map(ResultId)?;
+        let output = Output {
+            stdout: columns.take()?,
+            stderr: columns.take()?,
+        };
+        Ok((id, output))
+    }
+}
+
+impl Record for AuditRecord {
+    const TABLE: &'static str = "audit";
+    const COLUMNS: &'static [&'static str] =
+        &["audit_id", "event_id", "actor", "action", "target", "payload", "occurred_at"];
+    const KEY: usize = 1;
+    const CHANGING: usize = 7;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(given(self.id));
+        values.push(self.event.event_id.as_ref().map(|id| id.as_bytes().as_slice()));
+        values.push(self.event.actor.as_str());
+        values.push(self.event.action.as_str());
+        values.push(self.event.target.as_deref());
+        values.push(document(&self.event.payload));
+        values.push_time(Some(self.event.occurred_at));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            id: columns.take()?,
+            event: AuditEvent {
+                event_id: columns.maybe_id()?,
+                actor: columns.take()?,
+                action: columns.take()?,
+                target: columns.take()?,
+                payload: columns.document()?,
+                occurred_at: columns.time()?,
+            },
+        })
+    }
+}
+
+impl Record for DeadLetterRecord {
+    const TABLE: &'static str = "dead_letters";
+    const COLUMNS: &'static [&'static str] = &["letter_id", "subject", "payload", "reason", "set_aside"];
+    const KEY: usize = 1;
+    const CHANGING: usize = 5;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(given(self.id));
+        values.push(self.letter.subject.as_str());
+        values.push(self.letter.payload.as_str());
+        values.push(self.letter.reason.as_str());
+        values.push_time(Some(self.letter.at));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            id: columns.take()?,
+            letter: DeadLetter {
+                subject: columns.text()?,
+                payload: columns.take()?,
+                reason: columns.take()?,
+                at: columns.time()?,
+            },
+        })
+    }
+}
+
+/// The number of a new record; 0 asks the table for the next one.
+fn given(number: i64) -> Option<i64> {
+    Some(number).filter(|number| *number != 0)
+}
