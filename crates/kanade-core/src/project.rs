@@ -127,8 +127,15 @@ impl Projector {
                 }
             };
             let batch = batch.map_err(|error| chain(&error))?;
-            self.record(&*batch).await.map_err(|error| chain(&error))?;
-            batch.acknowledge().await.map_err(|error| chain(&error))?;
+            match self.record(&*batch).await {
+                Ok(()) => batch.acknowledge().await.map_err(|error| chain(&error))?,
+                Err(error) => {
+                    // Not acknowledged: all of it comes again.
+                    drop(batch);
+                    tracing::warn!(consumer = self.durable.name(), error = %chain(&error), "cannot record a batch");
+                    self.clock.sleep(RETRY).await;
+                }
+            }
         }
     }
 

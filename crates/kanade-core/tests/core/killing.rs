@@ -1,0 +1,315 @@
+use std::{sync::atomic::Ordering, time::Duration};
+
+use futures::StreamExt;
+use kanade_core::Error;
+use kanade_model::{
+    EventKill, ExecutionStatus, FanoutPlan, HumanDuration, Receipt, Rollout, Strategy, Subject, TargetState,
+    Wave,
+};
+use kanade_ports::{Bus, Clock, ExecutionStore, SendState};
+
+use crate::world::{World, come, encode, id, next_command, operator};
+
+#[tokio::test]
+async fn a_kill_is_published_recorded_and_confirmed_by_the_result() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    world.started(&command, "pc-1").await;
+    let mut kills = world.listen("kill.>").await;
+    world
+        .services
+        .kills
+        .execution(&fired.exec_id, &operator())
+        .await
+        .unwrap();
+    assert_eq!(come(&mut kills).len(), 1, "published before it is answered");
+    let receipt = async || {
+        world
+            .store
+            .target(&fired.exec_id, &id("pc-1"))
+            .await
+            .unwrap()
+            .unwrap()
+            .receipt
+    };
+    assert_eq!(receipt().await, Some(Receipt::Requested));
+
+    let delivered = EventKill {
+        exec_id: fired.exec_id.clone(),
+        pc_id: id("pc-1"),
+        at: world.clock.now(),
+    };
+    world
+        .durable(
+            &Subject::kill_delivered(&fired.exec_id, &id("pc-1")),
+            encode(&delivered),
+        )
+        .await;
+    assert_eq!(receipt().await, Some(Receipt::Delivered));
+
+    world
+        .finished(&command, "pc-1", -1, "", "killed by remote signal (kill.x)")
+        .await;
+    assert_eq!(receipt().await, Some(Receipt::Confirmed));
+    assert_eq!(
+        world.execution(&fired.exec_id).await.status,
+        ExecutionStatus::Killed
+    );
+    assert_eq!(
+        world.audit_actions().await,
+        ["job_upsert", "exec", "execution_kill"]
+    );
+}
+
+#[tokio::test]
+async fn a_kill_that_comes_too_late_says_finished() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    world.started(&command, "pc-1").await;
+    world
+        .services
+        .kills
+        .execution(&fired.exec_id, &operator())
+        .await
+        .unwrap();
+    world.finished(&command, "pc-1", 0, "", "").await;
+    let target = world
+        .store
+        .target(&fired.exec_id, &id("pc-1"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (target.state, target.receipt),
+        (TargetState::Succeeded, Some(Receipt::Finished))
+    );
+    assert_eq!(
+        world.execution(&fired.exec_id).await.status,
+        ExecutionStatus::Completed
+    );
+}
+
+#[tokio::test]
+async fn a_kill_is_repeated_for_its_window_and_then_settled() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1", "pc-2"]).await;
+    let commands = [
+        next_command(&mut world.commands).await,
+        next_command(&mut world.commands).await,
+    ];
+    world.started(&commands[0], "pc-1").await;
+    let mut kills = world.listen("kill.>").await;
+    let begun = world.clock.now();
+    world
+        .services
+        .kills
+        .execution(&fired.exec_id, &operator())
+        .await
+        .unwrap();
+    world
+        .advance_until(Duration::from_millis(500), "the kill is settled", async || {
+            world
+                .execution(&fired.exec_id)
+                .await
+                .kill
+                .is_some_and(|kill| kill.settled)
+        })
+        .await;
+    let took = world.clock.now().since(begun);
+    assert!(took >= Duration::from_secs(30), "settled after {took:?}");
+    let repeats = come(&mut kills).len();
+    assert!((10..=20).contains(&repeats), "{repeats} kills in {took:?}");
+    let of = async |pc| {
+        let target = world
+            .store
+            .target(&fired.exec_id, &id(pc))
+            .await
+            .unwrap()
+            .unwrap();
+        (target.state, target.receipt)
+    };
+    assert_eq!(
+        of("pc-1").await,
+        (TargetState::Running, Some(Receipt::Unreachable)),
+        "still to be lost or heard of"
+    );
+    assert_eq!(
+        of("pc-2").await,
+        (TargetState::Withdrawn, Some(Receipt::Unreachable)),
+        "can never start"
+    );
+
+    // The agent was cut off and had it all the time: it is killed as soon as it shows life.
+    let mut kills = world.listen("kill.>").await;
+    world.heartbeat("pc-1").await;
+    let again = async { kills.next().await.unwrap() };
+    tokio::select! {
+        message = again => assert_eq!(message.subject, Subject::kill(&fired.exec_id)),
+        () = world.advance_until(Duration::from_millis(100), "it is killed again", async || false) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_killed_execution_sends_nothing_more_also_after_a_restart() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    for (pc, group) in [("pc-1", "first"), ("pc-2", "second")] {
+        world
+            .services
+            .agents
+            .join(&id(pc), &id(group), &operator())
+            .await
+            .unwrap();
+    }
+    let wave = |group, secs| Wave {
+        group: id(group),
+        delay: HumanDuration(Duration::from_secs(secs)),
+    };
+    let waves = vec![wave("first", 0), wave("second", 60)];
+    let plan = FanoutPlan {
+        rollout: Some(Rollout {
+            strategy: Strategy::Wave,
+            waves,
+        }),
+        ..Default::default()
+    };
+    let fired = world
+        .services
+        .fires
+        .fire(&id("backup"), &plan, &operator(), None)
+        .await
+        .unwrap();
+    let command = next_command(&mut world.commands).await;
+    world.started(&command, "pc-1").await;
+    world
+        .services
+        .kills
+        .job(&id("backup"), &operator())
+        .await
+        .unwrap();
+    assert_eq!(
+        world.target_state(&fired.exec_id, "pc-2").await,
+        Some(TargetState::Withdrawn)
+    );
+    let states: Vec<SendState> = world
+        .store
+        .sends(&fired.exec_id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|send| send.state)
+        .collect();
+    assert_eq!(states, [SendState::Sent, SendState::Withdrawn]);
+
+    let mut world = world.restart().await;
+    world.heartbeat("pc-2").await;
+    for _ in 0..20 {
+        world.clock.advance(Duration::from_secs(10));
+        tokio::task::yield_now().await;
+    }
+    world.fire("backup", &["pc-9"]).await;
+    assert_ne!(
+        next_command(&mut world.commands).await.exec_id.as_ref(),
+        Some(&fired.exec_id)
+    );
+    assert!(come(&mut world.commands).is_empty());
+}
+
+#[tokio::test]
+async fn a_kill_during_dispatch_leaves_no_send_behind_it() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let pcs: Vec<String> = (0..200).map(|n| format!("pc-{n}")).collect();
+    let pcs: Vec<&str> = pcs.iter().map(String::as_str).collect();
+    for _ in 0..20 {
+        let mut kills = world.listen("kill.>").await;
+        let mut everything = world.listen(">").await;
+        let fired = world.fire("backup", &pcs).await;
+        world
+            .services
+            .kills
+            .execution(&fired.exec_id, &operator())
+            .await
+            .unwrap();
+        assert_eq!(come(&mut kills).len(), 1);
+        let seen: Vec<String> = come(&mut everything)
+            .into_iter()
+            .map(|message| message.subject.to_string())
+            .collect();
+        let killed = seen
+            .iter()
+            .position(|subject| subject.starts_with("kill."))
+            .unwrap();
+        assert_eq!(killed, seen.len() - 1, "nothing is sent after the kill");
+        come(&mut world.commands);
+    }
+}
+
+#[tokio::test]
+async fn a_kill_that_somebody_else_publishes_is_recorded() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    next_command(&mut world.commands).await;
+    world
+        .bus
+        .publish(&Subject::kill(&fired.exec_id), bytes::Bytes::new())
+        .await
+        .unwrap();
+    world
+        .until("the kill is recorded", async || {
+            world.execution(&fired.exec_id).await.kill.is_some()
+        })
+        .await;
+    assert_eq!(
+        world.audit_actions().await,
+        ["job_upsert", "exec", "execution_kill"]
+    );
+}
+
+#[tokio::test]
+async fn killing_a_job_with_nothing_in_flight_is_fine_and_an_unknown_execution_is_not() {
+    let world = World::new().await;
+    world
+        .services
+        .kills
+        .job(&id("nothing"), &operator())
+        .await
+        .unwrap();
+    let error = world
+        .services
+        .kills
+        .execution(&id("nothing"), &operator())
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        Error::NotFound {
+            what: "execution",
+            ..
+        }
+    ));
+    assert_eq!(world.audit_actions().await, ["job_kill"]);
+}
+
+#[tokio::test]
+async fn a_kill_that_cannot_be_recorded_is_an_error_and_not_published() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    next_command(&mut world.commands).await;
+    let mut kills = world.listen("kill.>").await;
+    world.store.full.store(true, Ordering::SeqCst);
+    world
+        .services
+        .kills
+        .execution(&fired.exec_id, &operator())
+        .await
+        .unwrap_err();
+    assert!(come(&mut kills).is_empty());
+}

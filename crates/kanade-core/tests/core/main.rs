@@ -1,0 +1,12 @@
+//! The core as its users see it, over memory backends, a clock in the test's hand and an agent double on the bus.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod committing;
+mod documents;
+mod firing;
+mod killing;
+mod presence;
+mod projecting;
+mod upkeep;
+mod world;

@@ -1,0 +1,88 @@
+use std::time::Duration;
+
+use kanade_model::{ExecutionStatus, TargetState};
+use kanade_ports::ExecutionStore;
+
+use crate::world::{World, next_command};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn an_execution_of_which_nothing_starts_is_labelled_and_still_deliverable() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    world
+        .advance_until(HOUR / 4, "it is labelled", async || {
+            world.execution(&fired.exec_id).await.status == ExecutionStatus::Expired
+        })
+        .await;
+    assert_eq!(
+        world.target_state(&fired.exec_id, "pc-1").await,
+        Some(TargetState::Waiting)
+    );
+    world.started(&command, "pc-1").await;
+    assert_eq!(
+        world.execution(&fired.exec_id).await.status,
+        ExecutionStatus::Running
+    );
+}
+
+#[tokio::test]
+async fn a_target_that_never_starts_expires_after_the_time_to_live() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    next_command(&mut world.commands).await;
+    world
+        .advance_until(HOUR * 6, "it expires", async || {
+            world.target_state(&fired.exec_id, "pc-1").await == Some(TargetState::Expired)
+        })
+        .await;
+    assert_eq!(
+        world.execution(&fired.exec_id).await.status,
+        ExecutionStatus::Completed
+    );
+}
+
+#[tokio::test]
+async fn a_run_without_an_end_is_lost_until_its_result_comes() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    world.started(&command, "pc-1").await;
+    world
+        .advance_until(Duration::from_secs(5), "it is lost", async || {
+            world.target_state(&fired.exec_id, "pc-1").await == Some(TargetState::Lost)
+        })
+        .await;
+    let execution = world.execution(&fired.exec_id).await;
+    assert_eq!(
+        (execution.status, execution.counts.failure()),
+        (ExecutionStatus::Completed, 1)
+    );
+    world.finished(&command, "pc-1", 0, "late", "").await;
+    let execution = world.execution(&fired.exec_id).await;
+    assert_eq!((execution.counts.success(), execution.counts.failure()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_removed_in_small_batches() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    world.finished(&command, "pc-1", 0, "", "").await;
+    world
+        .advance_until(HOUR * 24 * 10, "it is removed", async || {
+            world.store.execution(&fired.exec_id).await.unwrap().is_none()
+        })
+        .await;
+    let runs = kanade_ports::RunQuery {
+        limit: 10,
+        ..Default::default()
+    };
+    assert!(world.store.runs(&runs).await.unwrap().items.is_empty());
+}

@@ -1,0 +1,91 @@
+//! The one place where backends are named: opens what the configuration asks for and closes it again.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use kanade_core::Ports;
+use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
+use kanade_ports::{Bus, Catalog, Clock, ExecutionStore, Ids, SystemClock, SystemIds};
+
+use crate::config::{self, Config};
+
+/// Opened backends.
+pub(crate) struct Deployment {
+    /// What they offer.
+    pub(crate) ports: Ports,
+    files: Vec<File>,
+}
+
+/// A data file that stays open while the server runs.
+enum File {
+    Sqlite(kanade_sqlite::Database),
+    Redb(kanade_redb::Database),
+}
+
+impl Deployment {
+    /// Opens the backends of a configuration, creating what is not there.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;
+        let mut files = Vec::new();
+        let (store, shared): (Arc<dyn ExecutionStore>, Option<Arc<dyn Catalog>>) = match &config.store {
+            config::Store::Sqlite { path } => {
+                let file = kanade_sqlite::Database::open(&config.data_path(path)).await?;
+                let shared = same_sqlite(config, path).then(|| file.catalog() as Arc<dyn Catalog>);
+                let store = file.store();
+                files.push(File::Sqlite(file));
+                (store, shared)
+            }
+            config::Store::Redb { path } => {
+                let file = kanade_redb::Database::open(&config.data_path(path)).await?;
+                let shared = same_redb(config, path).then(|| file.catalog() as Arc<dyn Catalog>);
+                let store = file.store();
+                files.push(File::Redb(file));
+                (store, shared)
+            }
+            config::Store::Memory => (Arc::new(MemoryStore::new()), None),
+        };
+        let catalog = match (&config.catalog, shared) {
+            (_, Some(shared)) => shared,
+            (config::Catalog::Sqlite { path }, None) => {
+                let file = kanade_sqlite::Database::open(&config.data_path(path)).await?;
+                let catalog = file.catalog();
+                files.push(File::Sqlite(file));
+                catalog
+            }
+            (config::Catalog::Redb { path }, None) => {
+                let file = kanade_redb::Database::open(&config.data_path(path)).await?;
+                let catalog = file.catalog();
+                files.push(File::Redb(file));
+                catalog
+            }
+            (config::Catalog::Memory, None) => Arc::new(MemoryCatalog::new()),
+        };
+        let bus: Arc<dyn Bus> = match &config.bus {
+            config::Bus::Embedded => Arc::new(EmbeddedBus::new()),
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+        Ok(Self { ports: Ports { store, catalog, bus, clock, ids }, files })
+    }
+
+    /// Writes out and closes the data files.
+    pub(crate) async fn close(self) -> Result<()> {
+        drop(self.ports);
+        for file in self.files {
+            match file {
+                File::Sqlite(file) => file.close().await?,
+                File::Redb(file) => file.close().await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn same_sqlite(config: &Config, store: &Path) -> bool {
+    matches!(&config.catalog, config::Catalog::Sqlite { path } if path == store)
+}
+
+fn same_redb(config: &Config, store: &Path) -> bool {
+    matches!(&config.catalog, config::Catalog::Redb { path } if path == store)
+}

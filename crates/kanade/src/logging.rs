@@ -1,0 +1,23 @@
+//! The log: to standard error for people or collectors, and the tail of it for those who ask an agent.
+
+use anyhow::{Context, Result};
+use kanade_agent::LogTail;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging; returns the tail that agents of this process show.
+pub(crate) fn start(log: &Log) -> Result<LogTail> {
+    let filter = EnvFilter::try_new(&log.level)
+        .with_context(|| format!("`log.level`: `{}` is not a tracing filter such as `info`", log.level))?;
+    let tail = LogTail::default();
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let stderr = match log.format {
+        LogFormat::Text => stderr.with_target(false).boxed(),
+        LogFormat::Json => stderr.json().boxed(),
+    };
+    let writer = tail.clone();
+    let for_tail = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    tracing_subscriber::registry().with(filter).with(stderr).with(for_tail).init();
+    Ok(tail)
+}

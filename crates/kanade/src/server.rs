@@ -1,0 +1,141 @@
+//! A server from start to end: binds, opens, serves, drains, closes.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use kanade_agent::{Agent, AgentConfig, LogTail};
+use kanade_core::{Running, Services};
+use kanade_http::{AcceptLimits, Auth, HttpSettings, NamedToken};
+use kanade_model::PcId;
+use tokio::net::TcpListener;
+
+use crate::{
+    config::{self, AuthMode, Config},
+    deployment::Deployment,
+};
+
+/// A stop that takes longer is given up: what was answered is durable, whatever else is cut off.
+const STOP_WITHIN: Duration = Duration::from_secs(14);
+
+/// A server that has opened everything and takes requests once [`run`](Self::run).
+pub(crate) struct Server {
+    config: Config,
+    listener: TcpListener,
+    deployment: Deployment,
+    services: Services,
+    running: Running,
+    agents: Vec<Agent>,
+}
+
+impl Server {
+    /// Binds first, so that a port in use is told before any file is touched.
+    pub(crate) async fn start(config: Config, agents: Vec<PcId>, log: LogTail) -> Result<Self> {
+        let bind = config.server.bind;
+        let listener = TcpListener::bind(bind)
+            .await
+            .with_context(|| format!("cannot listen on {bind}; is something else using this port?"))?;
+        let deployment = Deployment::open(&config).await?;
+        let (services, running) = Services::start(deployment.ports.clone(), config.core_settings()).await;
+        let mut server = Self { config, listener, deployment, services, running, agents: Vec::new() };
+        for pc_id in agents {
+            let agent = server.start_agent(pc_id, log.clone()).await?;
+            server.agents.push(agent);
+        }
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        self.listener.local_addr().context("cannot tell the address that is listened on")
+    }
+
+    /// The services, for those in the same process.
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Takes requests until `shutdown`, then stops in order: requests, agents, loops, files.
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let Self { config, listener, deployment, services, running, agents } = self;
+        let (told, stopping) = tokio::sync::oneshot::channel();
+        let shutdown = async move {
+            shutdown.await;
+            tracing::info!("stopping");
+            // Nobody waiting for it only means that serving has ended by itself.
+            drop(told.send(()));
+        };
+        let router = kanade_http::router(services.clone(), http_settings(&config)?);
+        let serving = tokio::spawn(kanade_http::serve(listener, router, accept_limits(&config), shutdown));
+        drop(stopping.await);
+        let stop = async {
+            let served = serving.await.context("the HTTP server failed")?;
+            futures::future::join_all(agents.into_iter().map(Agent::stop)).await;
+            drop(services);
+            running.stop().await;
+            deployment.close().await?;
+            served.context("cannot take requests")
+        };
+        tokio::time::timeout(STOP_WITHIN, stop)
+            .await
+            .map_err(|_| anyhow!("the stop took longer than {STOP_WITHIN:?} and was given up"))??;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    async fn start_agent(&self, pc_id: PcId, log: LogTail) -> Result<Agent> {
+        let ports = &self.deployment.ports;
+        let folder = self.config.data_dir.join("agent").join(pc_id.as_str());
+        let settings = &self.config.agent;
+        let config = AgentConfig {
+            max_runs: settings.max_runs,
+            output_limit: settings.output_limit,
+            log: Some(log),
+            ..AgentConfig::new(pc_id.clone(), folder)
+        };
+        let (bus, catalog) = (Arc::clone(&ports.bus), Arc::clone(&ports.catalog));
+        Agent::start(config, bus, catalog, Arc::clone(&ports.clock), Arc::clone(&ports.ids))
+            .await
+            .with_context(|| format!("cannot start agent `{pc_id}`"))
+    }
+}
+
+/// The id of the agent in this process.
+pub(crate) fn agent_id(config: &Config) -> Result<PcId> {
+    if let Some(id) = &config.agent.id {
+        return Ok(id.clone());
+    }
+    let name = hostname::get().context("cannot read the host's name; set agent.id")?;
+    let name = name.to_string_lossy();
+    name.parse().with_context(|| format!("the host's name `{name}` cannot be an agent's id; set agent.id"))
+}
+
+fn http_settings(config: &Config) -> Result<HttpSettings> {
+    let secret = |secret: &Option<config::Secret>| {
+        secret.as_ref().map(|secret| secret.expose().to_owned()).context("a checked configuration has its secrets")
+    };
+    let auth = match config.auth.mode {
+        AuthMode::None => Auth::None,
+        AuthMode::Token => {
+            let mut tokens = Vec::new();
+            for token in &config.auth.tokens {
+                tokens.push(NamedToken { name: token.name.clone(), token: secret(&token.token)? });
+            }
+            Auth::Tokens(tokens)
+        }
+        AuthMode::Jwt => Auth::Jwt { secret: secret(&config.auth.jwt_secret)? },
+    };
+    Ok(HttpSettings {
+        auth,
+        request_timeout: config.server.request_timeout.0,
+        max_requests: config.server.max_requests,
+        ..HttpSettings::default()
+    })
+}
+
+fn accept_limits(config: &Config) -> AcceptLimits {
+    AcceptLimits {
+        header_timeout: config.server.header_timeout.0,
+        max_connections: config.server.max_connections,
+        ..AcceptLimits::default()
+    }
+}
