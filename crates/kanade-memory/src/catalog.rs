@@ -8,12 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, stream};
 use kanade_ports::{
     Bucket, Catalog, CatalogEvent, CatalogStream, Entry, ErrorKind, Key, Precondition, Revision, StoreError,
 };
 use tokio::sync::broadcast;
-use tokio_stream::wrappers::BroadcastStream;
 
 /// How many versions of a document are kept.
 const VERSIONS: usize = 5;
@@ -174,9 +173,11 @@ impl Catalog for MemoryCatalog {
             .map(CatalogEvent::Put)
             .chain([CatalogEvent::Current])
             .collect();
-        let changes = BroadcastStream::new(documents.changes.subscribe())
+        let changes = stream::unfold(documents.changes.subscribe(), |mut changes| async move {
             // An error says that changes were lost, so the stream ends.
-            .scan((), |(), change| future::ready(change.ok()));
+            let change = changes.recv().await.ok()?;
+            Some((change, changes))
+        });
         Ok(stream::iter(standing).chain(changes).boxed())
     }
 }

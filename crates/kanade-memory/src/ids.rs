@@ -25,8 +25,10 @@ impl SeededIds {
 impl Ids for SeededIds {
     fn next(&self) -> Uuid {
         // Seed and number stand in the id as they are, so no two can meet; it also sorts by age, as real ones do.
-        let number = self.given.fetch_add(1, Ordering::Relaxed);
-        uuid::Builder::from_u128((u128::from(number) << 80) | u128::from(self.seed))
+        // The seed goes around the two bits that say what kind of id it is.
+        let number = u128::from(self.given.fetch_add(1, Ordering::Relaxed));
+        let (high, low) = (u128::from(self.seed >> 60), u128::from(self.seed << 4 >> 4));
+        uuid::Builder::from_u128((number << 80) | (high << 64) | low)
             .with_version(uuid::Version::Random)
             .with_variant(uuid::Variant::RFC4122)
             .into_uuid()
@@ -48,7 +50,8 @@ mod tests {
         let first = take(1);
         assert_eq!(first, take(1), "the same seed gives the same ids");
         assert!(first.is_sorted(), "later ids are larger");
-        let all: BTreeSet<_> = first.iter().chain(&take(2)).copied().collect();
-        assert_eq!(all.len(), 20_000, "no id is given twice, whatever the seed");
+        let seeds = [1, 2, u64::MAX, u64::MAX >> 1, u64::MAX >> 2, 1 << 60];
+        let all: BTreeSet<_> = seeds.into_iter().flat_map(take).collect();
+        assert_eq!(all.len(), 60_000, "no id is given twice, whatever the seed");
     }
 }
