@@ -62,7 +62,7 @@ CREATE TABLE targets (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX targets_in_state ON targets (exec_id, state, pc_id);
-CREATE INDEX targets_waiting ON targets (pc_id, due_at, exec_id) WHERE state = 'waiting';
+CREATE INDEX targets_unfinished ON targets (pc_id, due_at, exec_id) WHERE state IN ('waiting', 'running');
 CREATE INDEX targets_expiring ON targets (check_at, exec_id, pc_id) WHERE check_at IS NOT NULL;
 
 CREATE TABLE sends (
@@ -90,15 +90,18 @@ CREATE TABLE runs (
     exit_code   INTEGER,
     finished_at INTEGER,
     check_at    INTEGER,                -- set exactly while the run runs
-    -- What clients filter by. A list of every outcome merges the three, so one index per list serves both.
+    -- What clients filter by.
     outcome     TEXT AS (CASE state WHEN 'running' THEN 'running' WHEN 'succeeded' THEN 'success' ELSE 'failure' END),
     ended_at    INTEGER AS (CASE state WHEN 'running' THEN NULL ELSE ifnull(finished_at, started_at) END)
 ) STRICT;
 
+-- A list of every outcome merges the three, so one index serves it and the lists of one outcome.
 CREATE INDEX runs_newest ON runs (outcome, started_at, result_id);
 CREATE INDEX runs_of_execution ON runs (exec_id, outcome, started_at, result_id);
-CREATE INDEX runs_on_agent ON runs (pc_id, outcome, started_at, result_id);
 CREATE INDEX runs_of_job ON runs (job_id, outcome, started_at, result_id);
+-- Not so here: the runs that end in one commit are of many agents, and each would cost this index a page.
+CREATE INDEX runs_on_agent ON runs (pc_id, started_at, result_id);
+CREATE INDEX runs_failed_on_agent ON runs (pc_id, started_at, result_id) WHERE outcome = 'failure';
 CREATE INDEX runs_expiring ON runs (check_at, result_id) WHERE check_at IS NOT NULL;
 CREATE INDEX runs_ended ON runs (ended_at, result_id) WHERE ended_at IS NOT NULL;
 

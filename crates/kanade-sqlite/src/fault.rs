@@ -27,9 +27,14 @@ impl Fault {
         Self { kind, source: None }
     }
 
+    /// A failure with the words that a person needs and the error behind it.
+    pub(crate) fn explained(kind: ErrorKind, words: impl Into<String>, source: impl Into<Source>) -> Self {
+        Self::new(kind, Explained(words.into(), source.into()))
+    }
+
     /// A stored value that is not what was written there.
     pub(crate) fn unreadable(what: impl Into<String>, source: impl Into<Source>) -> Self {
-        Self::new(ErrorKind::Corrupt, Explained(what.into(), source.into()))
+        Self::explained(ErrorKind::Corrupt, what, source)
     }
 
     /// The handle has been closed.
@@ -51,6 +56,21 @@ impl Fault {
         }
     }
 
+    /// A failure of the driver, not of SQLite.
+    fn of_driver(error: sqlx::Error) -> Self {
+        use sqlx::Error;
+        match error {
+            Error::PoolClosed => Self::closed(),
+            Error::ColumnDecode { .. }
+            | Error::Decode(_)
+            | Error::ColumnNotFound(_)
+            | Error::ColumnIndexOutOfBounds { .. }
+            | Error::RowNotFound => Self::new(ErrorKind::Corrupt, error),
+            Error::Configuration(_) | Error::Encode(_) => Self::new(ErrorKind::Unsupported, error),
+            _ => Self::new(ErrorKind::Unavailable, error),
+        }
+    }
+
     pub(crate) fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -67,27 +87,20 @@ impl Fault {
 
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
-        match primary_code(&error) {
-            Some(FULL) => Self::new(
+        let Some(code) = primary_code(&error) else {
+            return Self::of_driver(error);
+        };
+        let source = said(&error);
+        match code {
+            FULL => Self::explained(
                 ErrorKind::Unavailable,
-                Explained("the disk is full; free some space".into(), error.into()),
+                "the disk is full; free some space",
+                source,
             ),
-            Some(CORRUPT | NOT_A_DATABASE) => Self::new(ErrorKind::Corrupt, error),
-            Some(TOO_BIG | CONSTRAINT | MISMATCH) => Self::new(ErrorKind::Unsupported, error),
+            CORRUPT | NOT_A_DATABASE => Self::new(ErrorKind::Corrupt, source),
+            TOO_BIG | CONSTRAINT | MISMATCH => Self::new(ErrorKind::Unsupported, source),
             // Everything else passes: a lock, a disk that does not answer, no memory.
-            Some(_) => Self::new(ErrorKind::Unavailable, error),
-            None => match error {
-                sqlx::Error::PoolClosed => Self::closed(),
-                sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::Decode(_)
-                | sqlx::Error::ColumnNotFound(_)
-                | sqlx::Error::ColumnIndexOutOfBounds { .. }
-                | sqlx::Error::RowNotFound => Self::new(ErrorKind::Corrupt, error),
-                sqlx::Error::Configuration(_) | sqlx::Error::Encode(_) => {
-                    Self::new(ErrorKind::Unsupported, error)
-                }
-                _ => Self::new(ErrorKind::Unavailable, error),
-            },
+            _ => Self::new(ErrorKind::Unavailable, source),
         }
     }
 }
@@ -121,4 +134,16 @@ const NOT_A_DATABASE: i32 = 26;
 fn primary_code(error: &sqlx::Error) -> Option<i32> {
     let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(extended & 0xff)
+}
+
+/// What SQLite says. The driver's own text says it twice.
+fn said(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(error) => format!(
+            "SQLite says: {} (code {})",
+            error.message(),
+            error.code().unwrap_or_default()
+        ),
+        None => error.to_string(),
+    }
 }

@@ -1,11 +1,11 @@
 //! Reads the rows that a batch of change-sets needs, with one statement per kind of row whatever their number.
 
 use kanade_model::{ExecId, ResultId};
-use kanade_ports::{Execution, Facts, KeyRecord, Needs, Run, Send, TargetRecord, WorkingSet};
+use kanade_ports::{Agent, Execution, Facts, KeyRecord, Needs, Run, Send, TargetRecord, WorkingSet};
 use sqlx::SqliteConnection;
 
 use crate::{
-    codec::{id_list, list},
+    codec::{Record, id_list, list},
     fault::Fault,
     statement::Statement,
 };
@@ -33,19 +33,18 @@ pub(crate) async fn load(conn: &mut SqliteConnection, needs: &Needs) -> Result<W
         }
     }
     if !needs.agents.is_empty() {
-        let found =
-            Statement::select::<kanade_ports::Agent>("WHERE pc_id IN (SELECT value FROM json_each(?1))")
-                .with(list(&needs.agents))
-                .all::<kanade_ports::Agent>(conn)
-                .await?;
+        let found = Statement::select::<Agent>("WHERE pc_id IN (SELECT value FROM json_each(?1))")
+            .with(list(&needs.agents))
+            .all::<Agent>(conn)
+            .await?;
         for row in found {
             rows.agents.load(row.pc_id.clone(), row);
         }
     }
     if !needs.facts.is_empty() {
         let found = Statement::select::<Facts>(
-            "AS row JOIN json_each(?1) AS wanted \
-             ON row.pc_id = wanted.value ->> 0 AND row.job_id = wanted.value ->> 1",
+            "AS stored JOIN json_each(?1) AS wanted \
+             ON stored.pc_id = wanted.value ->> 0 AND stored.job_id = wanted.value ->> 1",
         )
         .with(list(&needs.facts))
         .all::<Facts>(conn)
@@ -70,8 +69,8 @@ async fn load_targets(
     if !needs.targets.is_empty() {
         found.extend(
             Statement::select::<TargetRecord>(
-                "AS row JOIN json_each(?1) AS wanted \
-                 ON row.exec_id = wanted.value ->> 0 AND row.pc_id = wanted.value ->> 1",
+                "AS stored JOIN json_each(?1) AS wanted \
+                 ON stored.exec_id = wanted.value ->> 0 AND stored.pc_id = wanted.value ->> 1",
             )
             .with(list(&needs.targets))
             .all::<TargetRecord>(conn)
@@ -104,10 +103,7 @@ async fn load_sends(conn: &mut SqliteConnection, needs: &Needs, rows: &mut Worki
 }
 
 /// Every row that belongs to the executions that are needed whole.
-async fn whole<R: crate::codec::Record>(
-    conn: &mut SqliteConnection,
-    needs: &Needs,
-) -> Result<Vec<R>, Fault> {
+async fn whole<R: Record>(conn: &mut SqliteConnection, needs: &Needs) -> Result<Vec<R>, Fault> {
     Statement::select::<R>("WHERE exec_id IN (SELECT value FROM json_each(?1))")
         .with(list(needs.whole.iter().map(ExecId::as_str)))
         .all::<R>(conn)

@@ -1,6 +1,6 @@
 //! The rows of the records: which columns they have, in which order, and what they mean.
 
-use kanade_model::{AuditEvent, ExecId, RequestId, ResultId, SendId};
+use kanade_model::{AuditEvent, ExecId, Receipt, RequestId, ResultId, SendId};
 use kanade_ports::{
     Addressee, Agent, AuditRecord, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill, Limits,
     Output, Run, Send, SendState, TargetRecord,
@@ -125,7 +125,7 @@ impl Record for TargetRecord {
         values.push_time(self.finished_at);
         values.push(self.exit_code);
         values.push(self.detail.as_deref());
-        values.push(self.receipt.map(|receipt| receipt.as_str()));
+        values.push(self.receipt.map(Receipt::as_str));
         values.push_time(self.check_at);
     }
 
@@ -158,8 +158,15 @@ impl Record for TargetRecord {
 
 impl Record for Send {
     const TABLE: &'static str = "sends";
-    const COLUMNS: &'static [&'static str] =
-        &["send_id", "exec_id", "pc_id", "request_id", "wave", "due_at", "state"];
+    const COLUMNS: &'static [&'static str] = &[
+        "send_id",
+        "exec_id",
+        "pc_id",
+        "request_id",
+        "wave",
+        "due_at",
+        "state",
+    ];
     const KEY: usize = 1;
     const CHANGING: usize = 6;
 
@@ -199,7 +206,11 @@ impl Record for Send {
 
     fn continues(&self, before: &Self) -> bool {
         let state = self.state;
-        *self == Self { state, ..before.clone() }
+        *self
+            == Self {
+                state,
+                ..before.clone()
+            }
     }
 }
 
@@ -381,8 +392,15 @@ impl Record for (ResultId, Output) {
 
 impl Record for AuditRecord {
     const TABLE: &'static str = "audit";
-    const COLUMNS: &'static [&'static str] =
-        &["audit_id", "event_id", "actor", "action", "target", "payload", "occurred_at"];
+    const COLUMNS: &'static [&'static str] = &[
+        "audit_id",
+        "event_id",
+        "actor",
+        "action",
+        "target",
+        "payload",
+        "occurred_at",
+    ];
     const KEY: usize = 1;
     const CHANGING: usize = 7;
 

@@ -68,10 +68,7 @@ impl Statement {
     }
 
     /// The rows as they come; only a few are read ahead of the one that is looked at.
-    pub(crate) fn rows(
-        self,
-        conn: &mut SqliteConnection,
-    ) -> BoxStream<'_, Result<SqliteRow, Fault>> {
+    pub(crate) fn rows(self, conn: &mut SqliteConnection) -> BoxStream<'_, Result<SqliteRow, Fault>> {
         sqlx::query_with(AssertSqlSafe(self.text), self.values.0)
             .fetch(conn)
             .map_err(Fault::from)

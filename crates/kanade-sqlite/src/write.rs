@@ -165,10 +165,24 @@ async fn forget(conn: &mut SqliteConnection, forget: &Forget) -> Result<(), Faul
         delete(conn, "audit", "audit_id", "value", list(&forget.audit)).await?;
     }
     if !forget.dead_letters.is_empty() {
-        delete(conn, "dead_letters", "letter_id", "value", list(&forget.dead_letters)).await?;
+        delete(
+            conn,
+            "dead_letters",
+            "letter_id",
+            "value",
+            list(&forget.dead_letters),
+        )
+        .await?;
     }
     if !forget.keys.is_empty() {
-        delete(conn, "idempotency_keys", "idempotency_key", "value", list(&forget.keys)).await?;
+        delete(
+            conn,
+            "idempotency_keys",
+            "idempotency_key",
+            "value",
+            list(&forget.keys),
+        )
+        .await?;
     }
     Ok(())
 }
