@@ -1,0 +1,41 @@
+//! Keeping the file small.
+
+use redb::{ReadTransaction, ReadableTableMetadata};
+
+use crate::{
+    engine::Engine,
+    fault::Fault,
+    meta::{self, Counter},
+    output::OUTPUTS,
+    record,
+};
+
+/// Compacts the file when most of it is free. Finding that out takes reading all of it, so it is only asked after more
+/// was removed than is left.
+pub(crate) fn at_start(engine: &Engine) -> Result<(), Fault> {
+    let writer = engine.writer_now();
+    let (removed, left) = engine.read(|txn| Ok((meta::read(txn, Counter::Removed)?, entries(txn)?)))?;
+    if removed > left && engine.is_mostly_free(&writer)? {
+        tracing::info!(
+            file = engine.name(),
+            "most of the data file is free: compacting it"
+        );
+        if let Err(fault) = engine.compact(&writer) {
+            let error: &dyn std::error::Error = &fault;
+            tracing::warn!(
+                file = engine.name(),
+                error,
+                "the data file could not be compacted"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn entries(txn: &ReadTransaction) -> Result<u64, Fault> {
+    let mut entries = txn.open_table(OUTPUTS)?.len()?;
+    for (rows, _) in record::tables() {
+        entries += txn.open_table(rows)?.len()?;
+    }
+    Ok(entries)
+}
