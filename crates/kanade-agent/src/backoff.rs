@@ -37,12 +37,18 @@ mod tests {
     fn pauses_grow_to_the_limit_and_begin_anew_after_a_success() {
         let mut backoff = Backoff::new();
         let first = backoff.pause();
-        assert!(first >= Backoff::FIRST / 2 && first <= Backoff::FIRST, "{first:?}");
+        assert!(
+            first >= Backoff::FIRST / 2 && first <= Backoff::FIRST,
+            "{first:?}"
+        );
         for _ in 0..20 {
             backoff.pause();
         }
         let late = backoff.pause();
-        assert!(late >= Backoff::LONGEST / 2 && late <= Backoff::LONGEST, "{late:?}");
+        assert!(
+            late >= Backoff::LONGEST / 2 && late <= Backoff::LONGEST,
+            "{late:?}"
+        );
         backoff.reset();
         assert!(backoff.pause() <= Backoff::FIRST);
     }

@@ -1,1 +1,46 @@
-//! Placeholder.
+//! The agent: runs scripts on an endpoint, over any [`Bus`](kanade_ports::Bus).
+//!
+//! [`Agent::start`] listens for Commands, kills, pings and requests for its log. What it guarantees:
+//!
+//! - **Nothing accepted is lost, nothing runs twice.** A Command is in the journal, on disk, before anything is done
+//!   about it. A `request_id` that was seen before is not run again, also across a restart. What had not started when
+//!   the agent went away is started when it is back; what had started is reported as failed, `interrupted`, and its
+//!   processes are ended (on Linux also after a crash of the agent).
+//! - **Results arrive.** Results, start events, refusals and receipts are on disk until the bus has them. A result that
+//!   is too large for the bus is cut until it fits, and says so.
+//! - **A kill works at any time.** Before the Command, during its jitter or in the queue, no process is started; during
+//!   the run, the whole tree gets TERM, and KILL two seconds later. A receipt is sent at once, the result follows. After
+//!   the end, nothing happens.
+//! - **What must not start does not.** A revoked job, another pinned version, a deadline, and knowledge that is too old
+//!   are looked at before and after the wait, and a refusal is told.
+//! - **It stays small.** The number of runs in hand and running, the memory for output, and the memory for messages on
+//!   their way are bounded; so is what it remembers of requests and kills.
+//!
+//! A full disk makes it refuse new Commands (the server sends them again) and send its reports from memory.
+
+mod admission;
+mod agent;
+mod backoff;
+mod config;
+mod error;
+#[cfg(test)]
+mod full_disk_tests;
+mod in_hand;
+mod inbox;
+mod intake;
+mod journal;
+mod knowledge;
+mod logs;
+mod outbox;
+mod output;
+mod presence;
+mod process;
+mod report;
+mod run;
+#[cfg(unix)]
+mod tree;
+
+pub use agent::Agent;
+pub use config::{AgentConfig, AgentLimits};
+pub use error::StartError;
+pub use logs::LogTail;

@@ -82,7 +82,9 @@ impl Lines {
         self.bytes += line.len();
         self.complete.push_back(line);
         while self.bytes > KEPT {
-            let Some(oldest) = self.complete.pop_front() else { break };
+            let Some(oldest) = self.complete.pop_front() else {
+                break;
+            };
             self.bytes -= oldest.len();
         }
     }

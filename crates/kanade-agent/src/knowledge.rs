@@ -1,0 +1,267 @@
+//! What the agent knows of the catalog: kept up to date by watching, asked directly where a moment's lag would matter.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use kanade_model::{
+    AgentGroups, Command, ConfigScope, EffectiveConfig, PcId, ScriptStatus, SkipReason, Staleness, Timestamp,
+    effective_config,
+};
+use kanade_ports::{Bucket, Catalog, CatalogEvent, Clock, Key, StoreError};
+use tokio::sync::watch;
+
+use crate::{
+    admission::{Known, Refusal, is_fresh, judge},
+    backoff::Backoff,
+};
+
+/// What is watched.
+pub(crate) const WATCHED: [Bucket; 4] = [
+    Bucket::ScriptStatus,
+    Bucket::ScriptCurrent,
+    Bucket::AgentConfig,
+    Bucket::AgentGroups,
+];
+
+/// A question to the catalog is given up after this time.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+pub(crate) struct Knowledge {
+    pc_id: PcId,
+    catalog: Arc<dyn Catalog>,
+    clock: Arc<dyn Clock>,
+    first_contact_within: Duration,
+    views: Mutex<HashMap<Bucket, View>>,
+    /// Whether script status and pins have been read once, or waited for in vain.
+    looked: watch::Sender<bool>,
+    config: watch::Sender<EffectiveConfig>,
+}
+
+/// One bucket.
+#[derive(Debug, Default)]
+struct View {
+    documents: HashMap<Key, Bytes>,
+    complete: bool,
+    contact: Option<Timestamp>,
+}
+
+impl Knowledge {
+    pub(crate) fn new(
+        pc_id: PcId,
+        catalog: Arc<dyn Catalog>,
+        clock: Arc<dyn Clock>,
+        first_contact_within: Duration,
+    ) -> Self {
+        Self {
+            pc_id,
+            catalog,
+            clock,
+            first_contact_within,
+            views: Mutex::default(),
+            looked: watch::Sender::new(false),
+            config: watch::Sender::new(EffectiveConfig::default()),
+        }
+    }
+
+    /// The agent's own configuration, as it changes.
+    pub(crate) fn config(&self) -> watch::Receiver<EffectiveConfig> {
+        self.config.subscribe()
+    }
+
+    /// Whether a Command may start now.
+    pub(crate) async fn admit(&self, command: &Command) -> Result<(), Refusal> {
+        if command.staleness != Staleness::Unchecked {
+            self.first_contact().await;
+        }
+        let mut known = self.known(command);
+        let verdict = judge(command, &known, self.clock.now());
+        // A Command may overtake the news of the version it pinned, or of the end of a revocation. And a watch that is
+        // silent for long proves nothing: it may hang.
+        let asks = match &verdict {
+            Err(refusal) => matches!(
+                refusal.reason,
+                SkipReason::Revoked | SkipReason::Superseded | SkipReason::Staleness
+            ),
+            Ok(()) => !is_fresh(command, known.contact, self.clock.now()),
+        };
+        if !asks {
+            return verdict;
+        }
+        match tokio::time::timeout(ANSWER_WITHIN, self.ask(command)).await {
+            Ok(Ok(answer)) => known = answer,
+            Ok(Err(error)) => {
+                tracing::warn!(job = %command.id, %error, "cannot ask the catalog; going by what is known");
+            }
+            Err(_) => {
+                tracing::warn!(job = %command.id, "the catalog does not answer; going by what is known");
+            }
+        }
+        judge(command, &known, self.clock.now())
+    }
+
+    /// Follows one bucket for as long as it is polled.
+    pub(crate) async fn follow(&self, bucket: Bucket) {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.catalog.watch(bucket).await {
+                Ok(mut events) => {
+                    // What was deleted meanwhile is missing among what stands now, so that begins with nothing.
+                    let mut fresh = Some(HashMap::new());
+                    while let Some(event) = events.next().await {
+                        if event == CatalogEvent::Current {
+                            backoff.reset();
+                        }
+                        self.learn(bucket, event, &mut fresh);
+                    }
+                    tracing::warn!(%bucket, "the watch of the catalog has ended; watching again");
+                }
+                Err(error) => {
+                    tracing::warn!(%bucket, %error, "cannot watch the catalog; it will be tried again");
+                }
+            }
+            self.clock.sleep(backoff.pause()).await;
+        }
+    }
+
+    fn learn(&self, bucket: Bucket, event: CatalogEvent, fresh: &mut Option<HashMap<Key, Bytes>>) {
+        let mut views = self.views();
+        let view = views.entry(bucket).or_default();
+        view.contact = Some(self.clock.now());
+        match event {
+            // Only its own groups are an agent's business, and there may be many thousands.
+            CatalogEvent::Put(entry)
+                if bucket == Bucket::AgentGroups && entry.key.as_str() != self.pc_id.as_str() => {}
+            CatalogEvent::Put(entry) => {
+                fresh
+                    .as_mut()
+                    .unwrap_or(&mut view.documents)
+                    .insert(entry.key, entry.value);
+            }
+            CatalogEvent::Deleted(key) => {
+                fresh.as_mut().unwrap_or(&mut view.documents).remove(&key);
+            }
+            CatalogEvent::Current => {
+                if let Some(documents) = fresh.take() {
+                    view.documents = documents;
+                }
+                view.complete = true;
+            }
+        }
+        if fresh.is_some() {
+            return;
+        }
+        if matches!(bucket, Bucket::AgentConfig | Bucket::AgentGroups) {
+            let (config, warnings) = self.effective(&views);
+            let changed = self.config.send_if_modified(|current| {
+                let changed = *current != config;
+                *current = config;
+                changed
+            });
+            if changed {
+                warnings
+                    .iter()
+                    .for_each(|warning| tracing::warn!("configuration: {warning}"));
+            }
+        }
+        let is_complete = |bucket| views.get(&bucket).is_some_and(|view| view.complete);
+        if is_complete(Bucket::ScriptStatus) && is_complete(Bucket::ScriptCurrent) {
+            self.looked
+                .send_if_modified(|looked| !std::mem::replace(looked, true));
+        }
+    }
+
+    /// Waits for a first look at the catalog, once in the life of the agent and not for ever.
+    async fn first_contact(&self) {
+        let mut looked = self.looked.subscribe();
+        tokio::select! {
+            biased;
+            // Its sender is `self`.
+            _ = looked.wait_for(|looked| *looked) => {}
+            () = self.clock.sleep(self.first_contact_within) => {
+                tracing::warn!("the catalog has not been read yet; going by what is known");
+                self.looked.send_replace(true);
+            }
+        }
+    }
+
+    fn known(&self, command: &Command) -> Known {
+        let views = self.views();
+        let document = |bucket| views.get(&bucket)?.documents.get(&Key::from(&command.id));
+        let contact = |bucket| views.get(&bucket)?.contact;
+        Known {
+            revoked: is_revoked(command, document(Bucket::ScriptStatus)),
+            pinned: text(document(Bucket::ScriptCurrent)),
+            contact: contact(Bucket::ScriptStatus).min(contact(Bucket::ScriptCurrent)),
+        }
+    }
+
+    async fn ask(&self, command: &Command) -> Result<Known, StoreError> {
+        let key = Key::from(&command.id);
+        let (status, pinned) = futures::try_join!(
+            self.catalog.get(Bucket::ScriptStatus, &key),
+            self.catalog.get(Bucket::ScriptCurrent, &key),
+        )?;
+        Ok(Known {
+            revoked: is_revoked(command, status.map(|entry| entry.value).as_ref()),
+            pinned: text(pinned.map(|entry| entry.value).as_ref()),
+            contact: Some(self.clock.now()),
+        })
+    }
+
+    fn effective(&self, views: &HashMap<Bucket, View>) -> (EffectiveConfig, Vec<String>) {
+        let none = HashMap::new();
+        let documents = |bucket| views.get(&bucket).map_or(&none, |view| &view.documents);
+        let scopes = documents(Bucket::AgentConfig);
+        let scope = |key: &Key| decoded::<ConfigScope>(scopes.get(key)?, key);
+        let own = Key::from(&self.pc_id);
+        let groups = documents(Bucket::AgentGroups)
+            .get(&own)
+            .and_then(|bytes| decoded::<AgentGroups>(bytes, &own));
+        let groups: Vec<_> = groups
+            .unwrap_or_default()
+            .normalised()
+            .groups
+            .into_iter()
+            .filter_map(|group| Some((group.clone(), scope(&Key::group_config(&group))?)))
+            .collect();
+        effective_config(
+            scope(&Key::global_config()).as_ref(),
+            &groups,
+            scope(&Key::pc_config(&self.pc_id)).as_ref(),
+        )
+    }
+
+    fn views(&self) -> MutexGuard<'_, HashMap<Bucket, View>> {
+        self.views.lock().expect("no panic while locked")
+    }
+}
+
+fn is_revoked(command: &Command, status: Option<&Bytes>) -> bool {
+    match status.map(|bytes| {
+        std::str::from_utf8(bytes)
+            .unwrap_or_default()
+            .parse::<ScriptStatus>()
+    }) {
+        Some(Ok(status)) => status == ScriptStatus::Revoked,
+        Some(Err(error)) => {
+            tracing::warn!(job = %command.id, %error, "the status of a job cannot be understood; it counts as revoked");
+            true
+        }
+        None => false,
+    }
+}
+
+fn text<T: std::str::FromStr>(document: Option<&Bytes>) -> Option<T> {
+    std::str::from_utf8(document?).ok()?.trim().parse().ok()
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(bytes: &Bytes, key: &Key) -> Option<T> {
+    serde_json::from_slice(bytes)
+        .inspect_err(|error| tracing::warn!(%key, %error, "a document of the configuration cannot be understood; it is left out"))
+        .ok()
+}

@@ -1,0 +1,11 @@
+//! The agent from outside: Commands and kills go in over a bus, processes run, messages come out.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
+
+mod admission;
+mod delivery;
+mod kills;
+mod presence;
+mod restart;
+mod runs;
+mod world;
