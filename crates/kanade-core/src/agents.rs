@@ -8,7 +8,7 @@ use kanade_model::{
     Heartbeat, Invalid, LogsRequest, PcId, RequestId, RunAs, Shell, Staleness, Subject, api,
     effective_config,
 };
-use kanade_ports::{Bus, BusErrorKind, Clock, Ids, Key, Precondition};
+use kanade_ports::{Bus, BusErrorKind, Clock, Ids, Key, Precondition, Revision};
 use serde_json::{Value, json};
 
 use crate::{Audit, Documents, Error, Stored, error::Result};
@@ -139,11 +139,35 @@ impl Agents {
         Ok(stored.map(|stored| stored.document).unwrap_or_default())
     }
 
+    /// The configuration of a scope as the catalog itself has it, with its revision; none where nothing is set.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn stored_config(&self, scope: &Scope) -> Result<Option<Stored<ConfigScope>>> {
+        self.documents.read(&scope.key()).await
+    }
+
     /// Sets the configuration of a scope.
     ///
     /// # Errors
     /// [`Error::Invalid`].
     pub async fn set_config(&self, scope: &Scope, config: &ConfigScope, caller: &Caller) -> Result<()> {
+        self.set_config_when(scope, config, Precondition::Any, caller)
+            .await
+            .map(drop)
+    }
+
+    /// Sets the configuration of a scope, if it stands as the caller expects.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::Changed`].
+    pub async fn set_config_when(
+        &self,
+        scope: &Scope,
+        config: &ConfigScope,
+        when: Precondition,
+        caller: &Caller,
+    ) -> Result<Revision> {
         match scope {
             Scope::Global => {}
             Scope::Group(group) => group.check()?,
@@ -151,7 +175,7 @@ impl Agents {
         }
         config.check()?;
         let key = scope.key();
-        self.documents.write(&key, config, Precondition::Any).await?;
+        let revision = self.documents.write(&key, config, when).await?;
         self.audit
             .write(
                 caller,
@@ -159,7 +183,8 @@ impl Agents {
                 key.to_string(),
                 json!({ "config": config }),
             )
-            .await
+            .await?;
+        Ok(revision)
     }
 
     /// Removes the configuration of a scope; removing what is not there is fine.

@@ -39,12 +39,20 @@ pub struct Repeatable {
     pub fingerprint: String,
 }
 
+/// What a request to fire led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firing {
+    /// The execution.
+    pub fired: api::Fired,
+    /// Whether an earlier request with the same key had fired it.
+    pub repeated: bool,
+}
+
 impl Fires {
-    /// Fires a job. With `repeatable`, a repetition answers what the first request led to.
+    /// As [`firing`](Self::firing), for who does not mind whether it is a repetition.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Invalid`] for a plan that aims at nobody,
-    /// [`Error::KeyReused`]. After an `Indeterminate` error the execution may exist; a key tells.
+    /// As [`firing`](Self::firing).
     pub async fn fire(
         &self,
         job: &JobId,
@@ -52,10 +60,29 @@ impl Fires {
         caller: &Caller,
         repeatable: Option<Repeatable>,
     ) -> Result<api::Fired> {
+        Ok(self.firing(job, plan, caller, repeatable).await?.fired)
+    }
+
+    /// Fires a job. With `repeatable`, a repetition answers what the first request led to.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Invalid`] for a plan that aims at nobody,
+    /// [`Error::KeyReused`]. After an `Indeterminate` error the execution may exist; a key tells.
+    pub async fn firing(
+        &self,
+        job: &JobId,
+        plan: &FanoutPlan,
+        caller: &Caller,
+        repeatable: Option<Repeatable>,
+    ) -> Result<Firing> {
+        let again = |fired| Firing {
+            fired,
+            repeated: true,
+        };
         if let Some(repeatable) = &repeatable
             && let Some(fired) = self.fired_before(repeatable).await?
         {
-            return Ok(fired);
+            return Ok(again(fired));
         }
         plan.check()?;
         let manifest = self
@@ -103,19 +130,23 @@ impl Fires {
         match (self.committer.commit(set).await?, repeatable) {
             (Outcome::Duplicate, Some(repeatable)) => {
                 let fired = self.fired_before(&repeatable).await?;
-                return fired.ok_or(Error::NotFound {
+                return fired.map(again).ok_or(Error::NotFound {
                     what: "execution of idempotency key",
                     id: repeatable.key,
                 });
             }
             _ => self.dispatcher.enqueue(sends),
         }
-        Ok(api::Fired {
+        let fired = api::Fired {
             exec_id,
             job_id: job.clone(),
             version: manifest.version,
             target_count,
             subjects,
+        };
+        Ok(Firing {
+            fired,
+            repeated: false,
         })
     }
 

@@ -34,7 +34,7 @@ pub use committer::{Committer, Observer};
 pub use dispatch::Dispatcher;
 pub use documents::{Document, Documents, Stored};
 pub use error::{Error, Result, chain};
-pub use fire::{Fires, Repeatable};
+pub use fire::{Fires, Firing, Repeatable};
 pub use jobs::{Jobs, ListedJob};
 pub use kill::Kills;
 pub use live::Live;

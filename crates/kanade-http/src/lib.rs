@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The HTTP API of kanade: routes, authentication, problem details, live events, OpenAPI. Speaks to the services of
+//! `kanade-core` and to nothing below them.
+//!
+//! - [`router`] is the API as an [`axum::Router`], [`openapi`] its description;
+//! - [`serve`] puts it on a socket: connection limits, time limits, an orderly end.
+//!
+//! Inside, `routes` has one module per resource, whose handlers take apart a request (`extract`), call one service
+//! and shape the answer. `problem` is the one place where an error becomes a status, `trace` the one that logs.
+
+mod accept;
+mod app;
+mod auth;
+mod extract;
+mod limits;
+mod openapi;
+mod problem;
+mod routes;
+mod settings;
+mod trace;
+
+pub use accept::{AcceptLimits, serve};
+pub use app::router;
+pub use auth::{Auth, NamedToken};
+pub use openapi::openapi;
+pub use settings::HttpSettings;
+
+use app::App;

@@ -312,6 +312,20 @@ body! {
         pub occurred_at: Timestamp,
     }
 
+    /// A message that could not be understood.
+    pub struct DeadLetter {
+        /// Its number; later ones are larger.
+        pub id: i64,
+        /// Where it was sent to.
+        pub subject: String,
+        /// The bytes, as text where they are text, cut at 64 KiB.
+        pub payload: String,
+        /// What is wrong with it.
+        pub reason: String,
+        /// When it was set aside.
+        pub at: Timestamp,
+    }
+
     /// Whether the server can do its work.
     pub struct Ready {
         /// Whether all checks are well.
@@ -378,6 +392,28 @@ pub enum LiveEvent {
         /// How many.
         missed: u64,
     },
+}
+
+impl LiveEvent {
+    /// The `type`, which is also the name of the SSE event.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Execution(_) => "execution",
+            Self::Run { .. } => "run",
+            Self::Agent { .. } => "agent",
+            Self::Catalog { .. } => "catalog",
+            Self::Lagged { .. } => "lagged",
+        }
+    }
+
+    /// The execution it is about, if it is about one.
+    pub fn exec_id(&self) -> Option<&ExecId> {
+        match self {
+            Self::Execution(execution) => Some(&execution.exec_id),
+            Self::Run { exec_id, .. } => exec_id.as_ref(),
+            Self::Agent { .. } | Self::Catalog { .. } | Self::Lagged { .. } => None,
+        }
+    }
 }
 
 /// The groups of an agent, as the API shows and takes them.

@@ -1,0 +1,109 @@
+//! Puts the API together: the routes, and around them what holds for all of them.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{FromRef, Request},
+    middleware::{from_fn, from_fn_with_state},
+};
+use bytes::Bytes;
+use http::{StatusCode, header::AUTHORIZATION};
+use kanade_core::{Agents, Fires, Jobs, Kills, Schedules, Services};
+use kanade_ports::ExecutionStore;
+use tokio::sync::Semaphore;
+use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
+
+use crate::{
+    HttpSettings,
+    auth::{self, Authenticator},
+    limits::{self, Gate},
+    openapi,
+    problem::Problem,
+    routes::Routes,
+    trace,
+};
+
+/// What handlers and extractors have in common. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) services: Services,
+    pub(crate) settings: Arc<HttpSettings>,
+    pub(crate) authenticator: Authenticator,
+    /// The OpenAPI document as it is sent.
+    pub(crate) document: Bytes,
+    /// One permit per event stream.
+    pub(crate) streams: Arc<Semaphore>,
+}
+
+macro_rules! parts_of_services {
+    ($($field:ident: $service:ty,)+) => { $(
+        impl FromRef<App> for $service {
+            fn from_ref(app: &App) -> Self {
+                app.services.$field.clone()
+            }
+        }
+    )+ };
+}
+
+parts_of_services! {
+    jobs: Jobs,
+    schedules: Schedules,
+    agents: Agents,
+    fires: Fires,
+    kills: Kills,
+    store: Arc<dyn ExecutionStore>,
+}
+
+/// The API over `services`.
+pub fn router(services: Services, settings: HttpSettings) -> Router {
+    let document = openapi()
+        .to_json()
+        .expect("an OpenAPI document has string keys only");
+    let app = App {
+        services,
+        document: document.into(),
+        streams: Arc::new(Semaphore::new(settings.max_streams.min(Semaphore::MAX_PERMITS))),
+        authenticator: Authenticator::new(&settings.auth),
+        settings: Arc::new(settings),
+    };
+    let settings = &app.settings;
+    let ordinary = Gate::new(settings.max_requests, Some(settings.request_timeout));
+    let waiting = Gate::new(settings.max_waiting, None);
+    let guarded = |routes: Router<App>, gate: Option<Gate>| {
+        let routes = routes.route_layer(CatchPanicLayer::custom(limits::panicked));
+        let routes = match gate {
+            Some(gate) => routes.route_layer(from_fn_with_state(gate, limits::admit)),
+            None => routes,
+        };
+        // Outside the gate: who may not call must not take the place of those who may.
+        routes.route_layer(from_fn_with_state(app.authenticator.clone(), auth::require))
+    };
+    let routes = Routes::new();
+    Router::new()
+        .merge(Router::from(routes.open).route_layer(CatchPanicLayer::custom(limits::panicked)))
+        .merge(guarded(routes.ordinary.into(), Some(ordinary)))
+        .merge(guarded(routes.waiting.into(), Some(waiting)))
+        .merge(guarded(routes.streams.into(), None))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn(trace::log))
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
+        .with_state(app)
+}
+
+async fn not_found(request: Request) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at `{}`", request.uri().path()),
+    )
+}
+
+async fn not_allowed(request: Request) -> Problem {
+    let detail = format!(
+        "`{}` cannot be asked to `{}`; the `Allow` header says what it can",
+        request.uri().path(),
+        request.method()
+    );
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}

@@ -1,0 +1,85 @@
+//! The routes, one module per resource, in groups that are guarded alike.
+
+mod agents;
+mod audit;
+mod config;
+mod dead_letters;
+mod document;
+mod events;
+mod executions;
+mod groups;
+mod health;
+mod inventory;
+mod jobs;
+mod results;
+mod run;
+mod schedules;
+mod scripts;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::App;
+
+/// Every route of the API. A route that is not listed here does not exist, and one that is listed is described.
+pub(crate) struct Routes {
+    /// For anybody.
+    pub(crate) open: OpenApiRouter<App>,
+    /// Answer at once.
+    pub(crate) ordinary: OpenApiRouter<App>,
+    /// Wait for an agent, for as long as the caller says.
+    pub(crate) waiting: OpenApiRouter<App>,
+    /// Do not end by themselves.
+    pub(crate) streams: OpenApiRouter<App>,
+}
+
+impl Routes {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: OpenApiRouter::default()
+                .routes(routes!(health::health))
+                .routes(routes!(health::live))
+                .routes(routes!(health::ready_to_work)),
+            ordinary: OpenApiRouter::default()
+                .routes(routes!(jobs::list, jobs::put))
+                .routes(routes!(jobs::get, jobs::delete))
+                .routes(routes!(jobs::history))
+                .routes(routes!(jobs::kill))
+                .routes(routes!(executions::fire))
+                .routes(routes!(executions::list))
+                .routes(routes!(executions::get))
+                .routes(routes!(executions::kill))
+                .routes(routes!(executions::targets))
+                .routes(routes!(results::list))
+                .routes(routes!(results::get))
+                .routes(routes!(schedules::list, schedules::put))
+                .routes(routes!(schedules::get, schedules::delete))
+                .routes(routes!(schedules::disable))
+                .routes(routes!(scripts::status))
+                .routes(routes!(scripts::revoke))
+                .routes(routes!(scripts::unrevoke))
+                .routes(routes!(agents::list))
+                .routes(routes!(agents::get))
+                .routes(routes!(groups::get, groups::put, groups::join))
+                .routes(routes!(groups::leave))
+                .routes(routes!(config::effective))
+                .routes(routes!(config::get_global, config::put_global))
+                .routes(routes!(
+                    config::get_group,
+                    config::put_group,
+                    config::delete_group
+                ))
+                .routes(routes!(config::get_pc, config::put_pc, config::delete_pc))
+                .routes(routes!(inventory::jobs))
+                .routes(routes!(inventory::by_job))
+                .routes(routes!(inventory::of_agent))
+                .routes(routes!(audit::list))
+                .routes(routes!(dead_letters::list))
+                .routes(routes!(document::openapi)),
+            waiting: OpenApiRouter::default()
+                .routes(routes!(run::run))
+                .routes(routes!(agents::ping))
+                .routes(routes!(agents::logs)),
+            streams: OpenApiRouter::default().routes(routes!(events::events)),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The API through its router, over a core in memory, with agents in the test's hand. One module per resource.
+
+mod agents;
+mod audit;
+mod auth;
+mod config;
+mod dead_letters;
+mod events;
+mod executions;
+mod faults;
+mod groups;
+mod health;
+mod idempotency;
+mod inventory;
+mod jobs;
+mod jobs_conditional;
+mod jobs_documents;
+mod limits;
+mod log;
+mod openapi;
+mod paging;
+mod problems;
+mod results;
+mod run;
+mod schedules;
+mod scripts;
+mod sockets;
+mod world;

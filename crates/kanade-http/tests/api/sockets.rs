@@ -1,0 +1,346 @@
+//! What only shows over a socket: connections that say nothing, how many there may be, how they end.
+
+use std::{net::SocketAddr, time::Duration};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kanade_http::{AcceptLimits, serve};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::world::{DEADLINE, World};
+
+/// Longer than any test: what ends within the deadline has not waited for it.
+const NEVER: Duration = Duration::from_secs(3600);
+
+struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn start(world: &World, limits: AcceptLimits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move { drop(stopped.await) };
+        let serving = tokio::spawn(serve(listener, world.router.clone(), limits, shutdown));
+        Self {
+            address,
+            stop,
+            serving,
+        }
+    }
+
+    async fn connect(&self) -> Connection {
+        Connection(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    async fn stopped(serving: JoinHandle<std::io::Result<()>>) {
+        let served = tokio::time::timeout(DEADLINE, serving).await;
+        served.expect("the server stops").unwrap().unwrap();
+    }
+}
+
+struct Connection(TcpStream);
+
+impl Connection {
+    async fn write(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn ask(&mut self, method: &str, path: &str) {
+        self.write(&format!("{method} {path} HTTP/1.1\r\nhost: kanade\r\n\r\n"))
+            .await;
+    }
+
+    /// Reads until `end` has come.
+    async fn read_until(&mut self, end: &str) -> String {
+        let mut text = String::new();
+        let read = async {
+            while !text.contains(end) {
+                let mut chunk = [0; 4096];
+                let read = self.0.read(&mut chunk).await.unwrap();
+                assert_ne!(read, 0, "closed after {text:?}");
+                text.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
+            }
+        };
+        tokio::time::timeout(DEADLINE, read)
+            .await
+            .expect("an answer comes");
+        text
+    }
+
+    /// Reads until the server closes.
+    async fn read_to_end(&mut self) -> String {
+        let mut text = String::new();
+        // A reset is an end too.
+        let read = tokio::time::timeout(DEADLINE, self.0.read_to_string(&mut text));
+        drop(read.await.expect("the connection is closed"));
+        text
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_bring_a_request_is_closed() {
+    let world = World::new().await;
+    let limits = AcceptLimits {
+        header_timeout: Duration::from_millis(300),
+        ..AcceptLimits::default()
+    };
+    let server = Server::start(&world, limits).await;
+    for beginning in [
+        "",
+        "G",
+        "GET /health HTTP/1.1\r\nhost: kanade\r\nx-slow:",
+        // HTTP/2 without a request.
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "PRI * HTT",
+    ] {
+        let mut connection = server.connect().await;
+        connection.write(beginning).await;
+        let mut all = Vec::new();
+        let closed = tokio::time::timeout(DEADLINE, connection.0.read_to_end(&mut all)).await;
+        drop(closed.unwrap_or_else(|_| panic!("still open after {beginning:?}")));
+        assert!(!String::from_utf8_lossy(&all).contains("200 OK"));
+    }
+    let mut connection = server.connect().await;
+    connection.ask("GET", "/health").await;
+    assert!(connection.read_until("ok").await.starts_with("HTTP/1.1 200"));
+    // Waits for another request no longer than for the first.
+    assert_eq!(connection.read_to_end().await, "");
+}
+
+#[tokio::test]
+async fn a_slow_answer_does_not_count_as_silence() {
+    let world = World::new().await;
+    world.store.hold_letters();
+    let limits = AcceptLimits {
+        header_timeout: Duration::from_millis(50),
+        ..AcceptLimits::default()
+    };
+    let server = Server::start(&world, limits).await;
+    let mut slow = server.connect().await;
+    slow.ask("GET", "/api/dead_letters").await;
+    // Once this one has been closed, the time of the other is over too.
+    let mut silent = server.connect().await;
+    assert_eq!(silent.read_to_end().await, "");
+    world.store.letters.add_permits(1);
+    assert!(slow.read_until("[]").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_finished_at_shutdown() {
+    let world = World::new().await;
+    world.store.hold_letters();
+    let server = Server::start(
+        &world,
+        AcceptLimits {
+            drain: NEVER,
+            ..AcceptLimits::default()
+        },
+    )
+    .await;
+    let mut idle = server.connect().await;
+    idle.ask("GET", "/health").await;
+    idle.read_until("ok").await;
+    let mut busy = server.connect().await;
+    busy.ask("GET", "/api/dead_letters").await;
+    world
+        .until("the request is being handled", async || {
+            world.store.letters_wanted() == 1
+        })
+        .await;
+
+    let Server {
+        address,
+        stop,
+        serving,
+    } = server;
+    stop.send(()).unwrap();
+    assert_eq!(
+        idle.read_to_end().await,
+        "",
+        "an idle connection is closed at once"
+    );
+    world
+        .until("nobody is let in", async || {
+            TcpStream::connect(address).await.is_err()
+        })
+        .await;
+    assert!(!serving.is_finished());
+    world.store.letters.add_permits(1);
+    assert!(busy.read_to_end().await.ends_with("[]"));
+    Server::stopped(serving).await;
+}
+
+#[tokio::test]
+async fn what_is_not_finished_in_time_is_told_that_the_server_stops() {
+    let world = World::new().await;
+    world.store.hold_letters();
+    let limits = AcceptLimits {
+        drain: Duration::from_millis(20),
+        ..AcceptLimits::default()
+    };
+    let server = Server::start(&world, limits).await;
+    let mut busy = server.connect().await;
+    busy.ask("GET", "/api/dead_letters").await;
+    let mut pings = kanade_ports::Bus::subscribe(&*world.bus, &"ping.>".parse().unwrap())
+        .await
+        .unwrap();
+    let mut pinging = server.connect().await;
+    pinging.ask("POST", "/api/agents/pc-1/ping").await;
+    futures::StreamExt::next(&mut pings).await.unwrap();
+    world
+        .until("the request is being handled", async || {
+            world.store.letters_wanted() == 1
+        })
+        .await;
+    server.stop.send(()).unwrap();
+    for connection in [&mut busy, &mut pinging] {
+        let answer = connection.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer:?}");
+        assert!(answer.contains("the server is stopping"), "{answer:?}");
+    }
+    Server::stopped(server.serving).await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_request_does_not_hold_up_the_shutdown() {
+    let world = World::new().await;
+    let limits = AcceptLimits {
+        drain: Duration::from_millis(20),
+        ..AcceptLimits::default()
+    };
+    let server = Server::start(&world, limits).await;
+    let mut half = server.connect().await;
+    half.write("POST /api/jobs HTTP/1.1\r\nhost: kanade\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+        .await;
+    server.stop.send(()).unwrap();
+    Server::stopped(server.serving).await;
+}
+
+#[tokio::test]
+async fn event_streams_end_at_once_at_shutdown() {
+    let world = World::new().await;
+    let server = Server::start(
+        &world,
+        AcceptLimits {
+            drain: NEVER,
+            ..AcceptLimits::default()
+        },
+    )
+    .await;
+    let mut reader = server.connect().await;
+    reader.ask("GET", "/api/events?types=catalog").await;
+    assert!(reader.read_until("\r\n\r\n").await.contains("text/event-stream"));
+    world.job("backup").await;
+    let event = reader.read_until("\n\n").await;
+    assert!(
+        event.contains("event: catalog") && event.contains("\"key\":\"backup\""),
+        "{event:?}"
+    );
+    server.stop.send(()).unwrap();
+    assert!(
+        reader.read_to_end().await.ends_with("0\r\n\r\n"),
+        "the stream ends as it should"
+    );
+    Server::stopped(server.serving).await;
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_connections_at_once() {
+    let world = World::new().await;
+    let server = Server::start(
+        &world,
+        AcceptLimits {
+            max_connections: 1,
+            ..AcceptLimits::default()
+        },
+    )
+    .await;
+    let (answered, mut order) = mpsc::unbounded_channel();
+    let mut first = server.connect().await;
+    first.ask("GET", "/health").await;
+    first.read_until("ok").await;
+    let mut second = server.connect().await;
+    let second = tokio::spawn({
+        let answered = answered.clone();
+        async move {
+            second.ask("GET", "/livez").await;
+            second.read_until("ok").await;
+            answered.send("second").unwrap();
+        }
+    });
+    // Plenty of turns in which the second would be answered if it were let in.
+    for _ in 0..200 {
+        first.ask("GET", "/health").await;
+        first.read_until("ok").await;
+    }
+    answered.send("first").unwrap();
+    drop(first);
+    second.await.unwrap();
+    assert_eq!(
+        (order.recv().await, order.recv().await),
+        (Some("first"), Some("second"))
+    );
+}
+
+#[tokio::test]
+async fn a_bad_request_line_does_no_harm() {
+    let world = World::new().await;
+    let server = Server::start(&world, AcceptLimits::default()).await;
+    for garbage in [
+        "\x16\x03\x01 hello\r\n\r\n",
+        "GET /health HTTP/9.9\r\n\r\n",
+        "GET  \r\n\r\n",
+    ] {
+        let mut connection = server.connect().await;
+        connection.write(garbage).await;
+        assert!(!connection.read_to_end().await.contains("200 OK"));
+    }
+    let mut connection = server.connect().await;
+    connection.ask("GET", "/health").await;
+    connection.read_until("ok").await;
+}
+
+#[tokio::test]
+async fn one_connection_carries_many_requests_at_once_over_http2() {
+    let world = World::new().await;
+    world.store.hold_letters();
+    let server = Server::start(
+        &world,
+        AcceptLimits {
+            drain: NEVER,
+            ..AcceptLimits::default()
+        },
+    )
+    .await;
+    let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let get = |path: &str| {
+        let request = http::Request::get(format!("http://kanade{path}"))
+            .body(String::new())
+            .unwrap();
+        client.clone().send_request(request)
+    };
+    let slow = tokio::spawn(get("/api/dead_letters"));
+    world
+        .until("the request is being handled", async || {
+            world.store.letters_wanted() == 1
+        })
+        .await;
+    assert_eq!(get("/health").await.unwrap().status(), 200);
+    server.stop.send(()).unwrap();
+    world.store.letters.add_permits(1);
+    assert_eq!(slow.await.unwrap().unwrap().status(), 200);
+    Server::stopped(server.serving).await;
+    connection.await.unwrap().unwrap();
+}
