@@ -25,39 +25,43 @@ const JOBS: [&str; 5] = [
 
 /// Try kanade: a server, three agents and sample jobs in one process
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  kanade demo\n  kanade demo --data ./demo-data --bind 127.0.0.1:9000")]
+#[command(after_help = "Example:\n  kanade demo\n  kanade demo --data ./demo-data --bind 127.0.0.1:9000\n  \
+                        kanade demo --config config/edge.toml")]
 pub(crate) struct Demo {
     /// Keep the data in this folder instead of a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where to listen; port 0 takes any free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    bind: SocketAddr,
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<SocketAddr>,
+    /// Try this deployment instead of the default one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Demo {
     /// The configuration of the demo, and the folder that is removed when it is dropped.
     pub(crate) fn config(&self) -> Result<(Config, Option<tempfile::TempDir>)> {
-        let temporary = match self.data {
-            Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("kanade-demo-").tempdir().context("cannot create a temporary folder")?),
-        };
-        let data_dir = match (&self.data, &temporary) {
-            (Some(data), _) => data.clone(),
-            (None, Some(temporary)) => temporary.path().to_owned(),
-            (None, None) => unreachable!("without a folder a temporary one was made"),
-        };
-        let mut config = Config { data_dir, ..Config::default() };
-        config.server.bind = self.bind;
-        config.log.level = "warn".into();
-        Ok((config, temporary))
+        let mut config = Config::load(self.config.as_deref())?;
+        config.server.bind = self.bind.unwrap_or(config.server.bind);
+        if self.config.is_none() {
+            config.log.level = "warn".into();
+        }
+        if let Some(data) = &self.data {
+            config.data_dir.clone_from(data);
+            return Ok((config, None));
+        }
+        let temporary = tempfile::Builder::new().prefix("kanade-demo-").tempdir();
+        let temporary = temporary.context("cannot create a temporary folder")?;
+        config.data_dir = temporary.path().to_owned();
+        Ok((config, Some(temporary)))
     }
 
     pub(crate) async fn run(self, config: Config, log: LogTail) -> Result<()> {
-        let data_dir = config.data_dir.clone();
+        let (data_dir, bind) = (config.data_dir.clone(), config.server.bind);
         let agents = AGENTS.map(|id| id.parse::<PcId>().expect("a valid id"));
         let server = Server::start(config, agents.to_vec(), log).await.with_context(|| {
-            format!("the demo cannot start on {}; `--bind 127.0.0.1:0` takes a free port", self.bind)
+            format!("the demo cannot start on {bind}; `--bind 127.0.0.1:0` takes a free port")
         })?;
         prepare(server.services(), &agents).await?;
         welcome(server.address()?, &data_dir, self.data.is_none());

@@ -37,7 +37,7 @@ impl Deployment {
                 (store, shared)
             }
             config::Store::Redb { path } => {
-                let file = kanade_redb::Database::open(&config.data_path(path)).await?;
+                let file = kanade_redb::Database::open(&config.data_path(path))?;
                 let shared = same_redb(config, path).then(|| file.catalog() as Arc<dyn Catalog>);
                 let store = file.store();
                 files.push(File::Redb(file));
@@ -54,7 +54,7 @@ impl Deployment {
                 catalog
             }
             (config::Catalog::Redb { path }, None) => {
-                let file = kanade_redb::Database::open(&config.data_path(path)).await?;
+                let file = kanade_redb::Database::open(&config.data_path(path))?;
                 let catalog = file.catalog();
                 files.push(File::Redb(file));
                 catalog

@@ -1,5 +1,7 @@
 //! The log: to standard error for people or collectors, and the tail of it for those who ask an agent.
 
+use std::io::IsTerminal;
+
 use anyhow::{Context, Result};
 use kanade_agent::LogTail;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
@@ -11,7 +13,8 @@ pub(crate) fn start(log: &Log) -> Result<LogTail> {
     let filter = EnvFilter::try_new(&log.level)
         .with_context(|| format!("`log.level`: `{}` is not a tracing filter such as `info`", log.level))?;
     let tail = LogTail::default();
-    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let stderr = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
     let stderr = match log.format {
         LogFormat::Text => stderr.with_target(false).boxed(),
         LogFormat::Json => stderr.json().boxed(),

@@ -1,2 +1,79 @@
-//! Placeholder.
-fn main() {}
+//! The kanade binary: server, demo and operator commands. Reads the configuration, picks the backends, runs.
+
+mod cli;
+mod config;
+mod demo;
+mod deployment;
+mod logging;
+mod server;
+mod signals;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::{config::Config, demo::Demo, server::Server};
+
+/// Runs jobs on a fleet of machines, and stops what must stop.
+#[derive(Debug, Parser)]
+#[command(name = "kanade", version, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    global: cli::Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a server
+    #[command(after_help = "Example:\n  kanade serve --config config/single-node.toml")]
+    Serve {
+        /// The configuration; defaults without it
+        #[arg(long, value_name = "FILE", env = "KANADE_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    Demo(Demo),
+    #[command(flatten)]
+    Operator(cli::Operator),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Serve { config } => serve(config),
+        Command::Demo(demo) => run_demo(demo),
+        Command::Operator(command) => return cli::main(command, &arguments.global),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn serve(file: Option<PathBuf>) -> Result<()> {
+    let config = Config::load(file.as_deref())?;
+    let log = logging::start(&config.log)?;
+    let agents = if config.agent.embedded { vec![server::agent_id(&config)?] } else { Vec::new() };
+    runtime()?.block_on(async {
+        let server = Server::start(config, agents, log).await?;
+        server.run(signals::shutdown()).await
+    })
+}
+
+fn run_demo(demo: Demo) -> Result<()> {
+    let (config, _removed_at_the_end) = demo.config()?;
+    let log = logging::start(&config.log)?;
+    runtime()?.block_on(demo.run(config, log))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+#[expect(clippy::print_stderr, reason = "an error of the program itself, which may come before the log")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("kanade: {error:#}");
+    ExitCode::FAILURE
+}

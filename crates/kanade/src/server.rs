@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
-use kanade_agent::{Agent, AgentConfig, LogTail};
+use kanade_agent::{Agent, AgentConfig, AgentLimits, LogTail};
 use kanade_core::{Running, Services};
 use kanade_http::{AcceptLimits, Auth, HttpSettings, NamedToken};
 use kanade_model::PcId;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, AuthMode, Config},
@@ -56,19 +57,28 @@ impl Server {
 
     /// Takes requests until `shutdown`, then stops in order: requests, agents, loops, files.
     pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        tracing::info!("listening on http://{}", self.address()?);
         let Self { config, listener, deployment, services, running, agents } = self;
-        let (told, stopping) = tokio::sync::oneshot::channel();
+        let stopping = CancellationToken::new();
+        let told = stopping.clone();
         let shutdown = async move {
             shutdown.await;
             tracing::info!("stopping");
-            // Nobody waiting for it only means that serving has ended by itself.
-            drop(told.send(()));
+            told.cancel();
         };
         let router = kanade_http::router(services.clone(), http_settings(&config)?);
-        let serving = tokio::spawn(kanade_http::serve(listener, router, accept_limits(&config), shutdown));
-        drop(stopping.await);
+        let mut serving = tokio::spawn(kanade_http::serve(listener, router, accept_limits(&config), shutdown));
+        // Serving may also end by itself, with an error.
+        let ended = tokio::select! {
+            () = stopping.cancelled() => None,
+            served = &mut serving => Some(served),
+        };
         let stop = async {
-            let served = serving.await.context("the HTTP server failed")?;
+            let served = match ended {
+                Some(served) => served,
+                None => serving.await,
+            };
+            let served = served.context("the HTTP server failed")?;
             futures::future::join_all(agents.into_iter().map(Agent::stop)).await;
             drop(services);
             running.stop().await;
@@ -86,12 +96,12 @@ impl Server {
         let ports = &self.deployment.ports;
         let folder = self.config.data_dir.join("agent").join(pc_id.as_str());
         let settings = &self.config.agent;
-        let config = AgentConfig {
-            max_runs: settings.max_runs,
-            output_limit: settings.output_limit,
-            log: Some(log),
-            ..AgentConfig::new(pc_id.clone(), folder)
+        let limits = AgentLimits {
+            at_once: settings.max_runs,
+            output_bytes: settings.output_limit,
+            ..AgentLimits::default()
         };
+        let config = AgentConfig { log, limits, ..AgentConfig::new(pc_id.clone(), folder) };
         let (bus, catalog) = (Arc::clone(&ports.bus), Arc::clone(&ports.catalog));
         Agent::start(config, bus, catalog, Arc::clone(&ports.clock), Arc::clone(&ports.ids))
             .await

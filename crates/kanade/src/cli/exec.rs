@@ -1,0 +1,196 @@
+//! `kanade exec`: fires a job and, if asked to, stays until its runs have ended.
+
+use std::str::FromStr;
+
+use clap::Args;
+use kanade_client::{Client, Error};
+use kanade_model::{
+    FanoutPlan, GroupName, HumanDuration, Invalid, JobId, PcId, Rollout, Strategy, Target, Timestamp, Wave,
+    api,
+};
+use uuid::Uuid;
+
+use super::{
+    Session,
+    failure::Done,
+    output::Output,
+    watch::{self, Watching},
+    when,
+};
+
+/// Fire a job
+///
+/// With --watch it stays until every target has its end, tells failures as they come, and ends with exit code 0 if
+/// all have succeeded.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kanade exec backup --all --watch\n  kanade exec backup --group servers --jitter 5m\n  \
+                        kanade exec update --wave canary=0s --wave servers=2h"
+)]
+pub(crate) struct Exec {
+    /// The job
+    job: JobId,
+    #[command(flatten)]
+    aim: Aim,
+    /// Each agent waits a random time up to this before it starts
+    #[arg(long, value_name = "DURATION")]
+    jitter: Option<HumanDuration>,
+    /// Agents do not start it after this moment (RFC 3339, or a duration from now)
+    #[arg(long, value_name = "TIME", value_parser = when::future)]
+    deadline_at: Option<Timestamp>,
+    #[command(flatten)]
+    watching: Watching,
+}
+
+/// At whom it is aimed.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Aim {
+    /// Aim at every agent
+    #[arg(long)]
+    all: bool,
+    /// Aim at the members of a group; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<GroupName>,
+    /// Aim at an agent; may be given several times
+    #[arg(long = "pc", value_name = "PC")]
+    pcs: Vec<PcId>,
+    /// Send to the members of a group that long after the fire; may be given several times
+    #[arg(long = "wave", value_name = "GROUP=DELAY")]
+    waves: Vec<WaveArgument>,
+}
+
+/// `group=delay`. Group names of old fleets may hold `=`, delays never do.
+#[derive(Debug, Clone)]
+struct WaveArgument(Wave);
+
+impl FromStr for WaveArgument {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (group, delay) = text
+            .rsplit_once('=')
+            .ok_or_else(|| Invalid::new("wave", text, "a group and a delay are wanted: `canary=10m`"))?;
+        Ok(Self(Wave {
+            group: group.parse()?,
+            delay: delay.parse()?,
+        }))
+    }
+}
+
+impl Exec {
+    fn plan(&self) -> FanoutPlan {
+        let Aim {
+            all,
+            groups,
+            pcs,
+            waves,
+        } = &self.aim;
+        let waves: Vec<Wave> = waves.iter().map(|WaveArgument(wave)| wave.clone()).collect();
+        FanoutPlan {
+            target: Target {
+                all: *all,
+                groups: groups.clone(),
+                pcs: pcs.clone(),
+            },
+            rollout: (!waves.is_empty()).then_some(Rollout {
+                strategy: Strategy::Wave,
+                waves,
+            }),
+            jitter: self.jitter,
+            deadline_at: self.deadline_at,
+        }
+    }
+}
+
+pub(super) async fn run(exec: Exec, session: &Session) -> Done {
+    let fired = fire(&session.client, &session.out, &exec.job, &exec.plan()).await?;
+    if !exec.watching.wanted() {
+        return session.out.show(&fired, told);
+    }
+    session.out.say(&told(&fired))?;
+    watch::execution(&fired.exec_id, &exec.watching, session).await
+}
+
+/// Fires; when the connection fails, once more with the same key: whether or not the server has seen the first
+/// request, it fires once.
+async fn fire(client: &Client, out: &Output, job: &JobId, plan: &FanoutPlan) -> Result<api::Fired, Error> {
+    let key = Uuid::new_v4().to_string();
+    match client.fire(job, plan, Some(&key)).await {
+        Err(error) if error.is_connection() => {
+            out.note(&format!("{error}; trying once more"));
+            client.fire(job, plan, Some(&key)).await
+        }
+        fired => fired,
+    }
+}
+
+fn told(fired: &api::Fired) -> String {
+    let api::Fired {
+        exec_id,
+        job_id,
+        version,
+        target_count,
+        ..
+    } = fired;
+    let agents = if *target_count == 1 { "agent" } else { "agents" };
+    format!("execution {exec_id} of {job_id} {version}, aimed at {target_count} {agents}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use serde_json::json;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        exec: Exec,
+    }
+
+    fn plan(arguments: &[&str]) -> serde_json::Value {
+        let line = Line::try_parse_from(["exec", "backup"].iter().chain(arguments)).unwrap();
+        serde_json::to_value(line.exec.plan()).unwrap()
+    }
+
+    #[test]
+    fn options_become_a_plan() {
+        assert_eq!(plan(&["--all"]), json!({"target": {"all": true}}));
+        assert_eq!(
+            plan(&["--group", "lab", "--pc", "a", "--pc", "b", "--jitter", "90s"]),
+            json!({"target": {"groups": ["lab"], "pcs": ["a", "b"]}, "jitter": "1m 30s"})
+        );
+        assert_eq!(
+            plan(&[
+                "--wave",
+                "canary=0s",
+                "--wave",
+                "a=b=1h",
+                "--deadline-at",
+                "2026-05-01T08:30:00Z"
+            ]),
+            json!({
+                "target": {}, "deadline_at": "2026-05-01T08:30:00Z",
+                "rollout": {"strategy": "wave", "waves": [
+                    {"group": "canary", "delay": "0s"}, {"group": "a=b", "delay": "1h"}
+                ]}
+            })
+        );
+    }
+
+    #[test]
+    fn a_fire_without_an_aim_or_with_a_wrong_value_is_refused() {
+        for (arguments, told) in [
+            (&[][..], "--all"),
+            (&["--wave", "canary"], "canary=10m"),
+            (&["--wave", "canary=soon"], "`30s`"),
+            (&["--pc", "a b"], "pc id"),
+            (&["--all", "--jitter", "5"], "duration"),
+            (&["--all", "--watch-timeout", "5m"], "--watch"),
+        ] {
+            let error = Line::try_parse_from(["exec", "backup"].iter().chain(arguments)).unwrap_err();
+            assert!(error.to_string().contains(told), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The operator commands: each asks a server over its HTTP API and shows the answer as a table or as JSON.
+//!
+//! Exit codes: 0 done, 1 it failed (or runs did), 2 the command or its input is wrong, 130 interrupted while watching.
+
+mod agent;
+mod apply;
+mod completions;
+mod config;
+mod document;
+mod exec;
+mod execution;
+mod failure;
+mod files;
+mod group;
+mod inventory;
+mod job;
+mod kill;
+mod output;
+mod record;
+mod result;
+mod run;
+mod schedule;
+mod table;
+mod watch;
+mod when;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand, ValueEnum};
+use kanade_client::Client;
+use kanade_model::{JobId, PcId};
+
+use failure::{Done, Failure};
+use output::Output;
+
+/// What every operator command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "KANADE_SERVER",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    server: String,
+    /// The token, where the server asks for one
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "KANADE_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// Read the token from a file instead
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How to show answers
+    #[arg(long, short = 'o', global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    output: Format,
+    /// Do not use colours (also: NO_COLOR)
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+/// How answers are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables and sentences, for people
+    Table,
+    /// The API's JSON, for programs
+    Json,
+}
+
+/// The operator commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operator {
+    /// Register jobs and look at them
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    Exec(exec::Exec),
+    Kill(kill::Kill),
+    Run(run::Run),
+    Ping(agent::Ping),
+    /// Forbid agents to start a job
+    #[command(after_help = "Example:\n  kanade revoke backup")]
+    Revoke {
+        /// The job
+        job: JobId,
+    },
+    /// Let agents start a job again
+    #[command(after_help = "Example:\n  kanade unrevoke backup")]
+    Unrevoke {
+        /// The job
+        job: JobId,
+    },
+    /// Register schedules and look at them
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Put agents into groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Configure agents
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Look at agents
+    Agent(agent::Agent),
+    /// Look at executions
+    #[command(subcommand, visible_alias = "execution")]
+    Executions(execution::ExecutionCommand),
+    /// Look at what came back
+    #[command(subcommand, visible_alias = "result")]
+    Results(result::ResultCommand),
+    Audit(record::Audit),
+    /// Look at the facts that inventory jobs collect
+    #[command(subcommand)]
+    Inventory(inventory::InventoryCommand),
+    DeadLetters(record::DeadLetters),
+    Completions(completions::Completions),
+}
+
+/// What a command works with.
+struct Session {
+    client: Client,
+    out: Output,
+}
+
+/// Runs a command to its end.
+pub(crate) fn main(command: Operator, global: &Global) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run(command, global)),
+        Err(error) => {
+            Failure::Failed(format!("cannot start the runtime: {error}")).report(global.colors_stderr())
+        }
+    }
+}
+
+/// Runs a command within a runtime.
+pub(crate) async fn run(command: Operator, global: &Global) -> ExitCode {
+    match attempt(command, global).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(global.colors_stderr()),
+    }
+}
+
+async fn attempt(command: Operator, global: &Global) -> Done {
+    let session = Session {
+        client: global.client()?,
+        out: Output::new(global.output, !global.no_color),
+    };
+    match command {
+        Operator::Job(command) => job::run(command, &session).await,
+        Operator::Exec(exec) => exec::run(exec, &session).await,
+        Operator::Kill(kill) => kill::run(kill, &session).await,
+        Operator::Run(script) => run::run(script, &session).await,
+        Operator::Ping(ping) => agent::ping(ping, &session).await,
+        Operator::Revoke { job } => job::revoke(&job, &session).await,
+        Operator::Unrevoke { job } => job::unrevoke(&job, &session).await,
+        Operator::Schedule(command) => schedule::run(command, &session).await,
+        Operator::Group(command) => group::run(command, &session).await,
+        Operator::Config(command) => config::run(command, &session).await,
+        Operator::Agent(agent) => agent::run(agent, &session).await,
+        Operator::Executions(command) => execution::run(command, &session).await,
+        Operator::Results(command) => result::run(command, &session).await,
+        Operator::Audit(audit) => record::audit(audit, &session).await,
+        Operator::Inventory(command) => inventory::run(command, &session).await,
+        Operator::DeadLetters(letters) => record::dead_letters(letters, &session).await,
+        Operator::Completions(completions) => completions::run(&completions, &session.out),
+    }
+}
+
+impl Global {
+    fn client(&self) -> Result<Client, Failure> {
+        let token = match &self.token_file {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+                Failure::Usage(format!("cannot read the token from {}: {error}", path.display()))
+            })?),
+            None => self.token.clone(),
+        };
+        // An empty variable is how many tools unset one.
+        let token = token.as_deref().map(str::trim).filter(|token| !token.is_empty());
+        Ok(Client::new(&self.server, token)?)
+    }
+
+    fn colors_stderr(&self) -> bool {
+        output::colors(!self.no_color, &std::io::stderr())
+    }
+}
+
+/// The option that names one agent.
+#[derive(Debug, Args)]
+struct OnPc {
+    /// The agent
+    #[arg(long, value_name = "PC")]
+    pc: PcId,
+}

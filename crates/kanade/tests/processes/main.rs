@@ -1,0 +1,9 @@
+//! The real binary as real processes: from end to end, through crashes, and at its limits.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod crash;
+mod end_to_end;
+mod limits;
+mod support;
