@@ -98,6 +98,7 @@ impl Run {
             .acquire_owned()
             .await
             .expect("the slots are never closed");
+        knowledge.admit(command).await?;
         Ok(slot)
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use kanade_agent::Agent;
 use kanade_memory::ManualClock;
 use kanade_model::{Command, Ended, ExecResult, HumanDuration, SkipReason, Staleness};
@@ -52,7 +53,6 @@ async fn a_revoked_job_does_not_start_until_it_is_unrevoked() {
     let _agent = world.agent().await;
     refused(&world, &command("true"), SkipReason::Revoked, "`job` is revoked").await;
     world.set(Bucket::ScriptStatus, "job", "ACTIVE").await;
-    // At once: the agent asks the catalog before it refuses.
     assert_eq!(world.run(&command("true")).await.exit_code, 0);
 }
 
@@ -68,17 +68,30 @@ async fn only_the_pinned_version_starts() {
     assert_eq!(world.run(&unpinned).await.exit_code, 0);
 }
 
+/// A server pins a version, durably, before the Command leaves; the news of it may still come later.
 #[tokio::test]
 async fn a_command_that_overtakes_the_news_of_its_own_pin_starts() {
     let world = World::new().await;
-    world.set(Bucket::ScriptCurrent, "job", "0").await;
-    let _agent = world.agent().await;
-    for version in ["1", "2", "3", "4", "5", "6", "7", "8"] {
-        let next = with("true", |command| command.version = version.parse().unwrap());
-        // As a server does it: the pin is durable before the Command leaves.
-        world.set(Bucket::ScriptCurrent, "job", version).await;
-        assert_eq!(world.run(&next).await.exit_code, 0, "version {version}");
-    }
+    world.set(Bucket::ScriptCurrent, "job", "1").await;
+    let catalog = Flaky::new(&world, true);
+    let _agent = catalog.agent(&world).await;
+    assert_eq!(world.run(&command("true")).await.exit_code, 0);
+    catalog.tells_news.send_replace(false);
+    world.set(Bucket::ScriptCurrent, "job", "2").await;
+    let next = with("true", |command| command.version = "2".parse().unwrap());
+    assert_eq!(world.run(&next).await.exit_code, 0);
+}
+
+#[tokio::test]
+async fn a_command_that_overtakes_the_news_of_the_end_of_a_revocation_starts() {
+    let world = World::new().await;
+    world.set(Bucket::ScriptStatus, "job", "REVOKED").await;
+    let catalog = Flaky::new(&world, true);
+    let _agent = catalog.agent(&world).await;
+    refused(&world, &command("true"), SkipReason::Revoked, "revoked").await;
+    catalog.tells_news.send_replace(false);
+    world.set(Bucket::ScriptStatus, "job", "ACTIVE").await;
+    assert_eq!(world.run(&command("true")).await.exit_code, 0);
 }
 
 #[tokio::test]
@@ -185,10 +198,11 @@ async fn the_caller_of_an_ad_hoc_run_gets_a_result_when_it_is_refused() {
     }
 }
 
-/// A catalog that can be taken away.
+/// A catalog that can be taken away, or kept from telling what changes.
 struct Flaky {
     inner: Arc<dyn Catalog>,
     is_up: watch::Sender<bool>,
+    tells_news: watch::Sender<bool>,
 }
 
 impl Flaky {
@@ -196,6 +210,7 @@ impl Flaky {
         Arc::new(Self {
             inner: world.catalog.clone(),
             is_up: watch::Sender::new(is_up),
+            tells_news: watch::Sender::new(true),
         })
     }
 
@@ -249,7 +264,15 @@ impl Catalog for Flaky {
         let gone = async move {
             let _ = is_up.wait_for(|is_up| !is_up).await;
         };
-        Ok(Box::pin(futures::StreamExt::take_until(events, Box::pin(gone))))
+        let tells_news = self.tells_news.subscribe();
+        let told = events.then(move |event| {
+            let mut tells_news = tells_news.clone();
+            async move {
+                let _ = tells_news.wait_for(|tells_news| *tells_news).await;
+                event
+            }
+        });
+        Ok(told.take_until(Box::pin(gone)).boxed())
     }
 }
 
