@@ -18,7 +18,7 @@ use tower::ServiceExt;
 /// A shortage (of file descriptors, of memory) is given this long to pass.
 const SHORTAGE: Duration = Duration::from_millis(500);
 /// Requests that are told that the server stops get this long to be answered.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
 /// Requests on one HTTP/2 connection at once.

@@ -1,3 +1,5 @@
+use std::slice;
+
 use kanade_ports::ErrorKind;
 use serde_json::{Value, json};
 
@@ -145,8 +147,8 @@ async fn executions_are_listed_newest_first_and_by_job_and_status() {
         listed.as_array().unwrap().iter().map(id).collect::<Vec<_>>()
     };
     assert_eq!(list("").await, [second.clone(), first.clone()]);
-    assert_eq!(list("?limit=1").await, [second.clone()]);
-    assert_eq!(list("?job_id=backup").await, [first.clone()]);
+    assert_eq!(list("?limit=1").await, slice::from_ref(&second));
+    assert_eq!(list("?job_id=backup").await, slice::from_ref(&first));
     assert_eq!(
         list("?job_id=back").await,
         Vec::<String>::new(),

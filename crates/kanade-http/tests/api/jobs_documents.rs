@@ -201,7 +201,7 @@ async fn what_is_neither_json_nor_yaml_is_told_where() {
             .problem(400);
         assert!(detail.contains(told), "{body:?}: {detail}");
     }
-    let two = format!("{}\n---\n{}", YAML, YAML);
+    let two = format!("{YAML}\n---\n{YAML}");
     world
         .post("/api/jobs")
         .text("application/yaml", &two)

@@ -1,5 +1,7 @@
 //! The API through its router, over a core in memory, with agents in the test's hand. One module per resource.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod agents;
 mod audit;
 mod auth;

@@ -390,8 +390,8 @@ mod tests {
         for line in [
             "--- job/backup (stored)",
             "+++ job/backup (given)",
-            "-version: 1.0.0",
-            "+version: 1.1.0",
+            "-version: \"1.0.0\"",
+            "+version: \"1.1.0\"",
             "     echo a",
             "-    echo b",
             "+    echo c",

@@ -152,7 +152,7 @@ pub(super) async fn run(command: ConfigCommand, session: &Session) -> Done {
         }
         ConfigCommand::Set { of, values } => {
             change(&of.into(), session, |scope| {
-                values.into_iter().for_each(|value| value.apply(scope))
+                values.into_iter().for_each(|value| value.apply(scope));
             })
             .await
         }
@@ -162,7 +162,7 @@ pub(super) async fn run(command: ConfigCommand, session: &Session) -> Done {
         }
         ConfigCommand::Unset { of, keys } => {
             change(&of.into(), session, |scope| {
-                keys.iter().for_each(|key| key.remove(scope))
+                keys.iter().for_each(|key| key.remove(scope));
             })
             .await
         }

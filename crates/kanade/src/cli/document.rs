@@ -1,16 +1,16 @@
 //! Reads the documents of a YAML text, strictly: what is wrong is told with file, line and column, before anything is
 //! sent.
 
-use std::{collections::BTreeMap, fmt};
+mod outline;
+
+use std::collections::BTreeMap;
 
 use kanade_model::{Invalid, Manifest, Schedule};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_saphyr::{MessageFormatter, Spanned, UserMessageFormatter};
 
 use super::files::Source;
+use outline::{Outline, position};
 
 /// A document that operators write.
 pub(super) trait Document: DeserializeOwned + Serialize + PartialEq {
@@ -88,39 +88,12 @@ pub(super) fn read<T: Document>(sources: &[Source]) -> Result<Vec<Found<T>>, Vec
 }
 
 fn documents<T: Document>(source: &Source) -> Result<Vec<Found<T>>, Vec<String>> {
-    let name = &source.name;
-    let told = |error: &serde_saphyr::Error| {
-        let message = UserMessageFormatter.format_message(error);
-        match error.location() {
-            Some(at) => format!("{name}:{}:{}: {message}", at.line(), at.column()),
-            None => format!("{name}: {message}"),
-        }
-    };
-    let outlines: Vec<Spanned<Outline>> = parse(&source.text).map_err(|error| vec![told(&error)])?;
-    let strangers = outlines
-        .iter()
-        .filter_map(|outline| stranger::<T>(name, &outline.value))
-        .collect::<Vec<_>>();
-    if !strangers.is_empty() {
-        return Err(strangers);
-    }
-    let strict: Vec<Strict<T>> = parse(&source.text).map_err(|error| vec![told(&error)])?;
     let (mut found, mut complaints) = (Vec::new(), Vec::new());
-    for (Strict { document, unknown }, outline) in strict.into_iter().zip(outlines) {
-        let at = |field: &str| {
-            let (line, column) = outline.value.place(field).unwrap_or(position(&outline));
-            format!("{name}:{line}:{column}")
-        };
-        complaints.extend(
-            unknown
-                .iter()
-                .map(|field| format!("{}: unknown field `{field}`", at(field))),
-        );
-        if let Err(invalid) = document.check() {
-            complaints.push(format!("{}: {invalid}", at(&invalid.field)));
+    for text in split(&source.text) {
+        match document(&source.name, &text) {
+            Ok(document) => found.extend(document),
+            Err(more) => complaints.extend(more),
         }
-        let place = format!("{name}:{}", position(&outline).0);
-        found.push(Found { document, place });
     }
     if complaints.is_empty() {
         Ok(found)
@@ -129,8 +102,93 @@ fn documents<T: Document>(source: &Source) -> Result<Vec<Found<T>>, Vec<String>>
     }
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, serde_saphyr::Error> {
-    serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { with_snippet: false })
+/// The documents of a stream, each behind as many empty lines as its place in the stream says, so that positions are
+/// those in the stream. A line that begins with a document marker is one wherever it stands (YAML 1.2, 9.1.2).
+fn split(text: &str) -> Vec<String> {
+    let (mut documents, mut current) = (Vec::new(), String::new());
+    let (mut marked, mut begun) = (false, false);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let marker = ["---", "..."].into_iter().find(|marker| {
+            line.strip_prefix(marker)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+        });
+        // Directives and remarks in front of the first marker belong to the document behind it.
+        if marker.is_some() && (marked || begun) {
+            let ended = std::mem::replace(&mut current, "\n".repeat(number));
+            documents.extend(begun.then_some(ended));
+            (marked, begun) = (false, false);
+        }
+        if marker == Some("...") {
+            current.push('\n');
+            continue;
+        }
+        marked |= marker.is_some();
+        let content = if marker.is_some() {
+            line.get(3..).unwrap_or_default()
+        } else {
+            line
+        }
+        .trim();
+        begun |= !content.is_empty() && !content.starts_with(['#', '%']);
+        current.push_str(line);
+    }
+    documents.extend(begun.then_some(current));
+    documents
+}
+
+/// Reads one document; none where there is nothing but a null.
+fn document<T: Document>(name: &str, text: &str) -> Result<Option<Found<T>>, Vec<String>> {
+    let options = || serde_saphyr::options! { with_snippet: false };
+    let told = |error: &serde_saphyr::Error, path: &str| {
+        let message = UserMessageFormatter.format_message(error);
+        let field = if path.is_empty() || path == "." {
+            String::new()
+        } else {
+            format!("{path}: ")
+        };
+        match error.location() {
+            Some(at) => format!("{name}:{}:{}: {field}{message}", at.line(), at.column()),
+            None => format!("{name}: {field}{message}"),
+        }
+    };
+    let outline: Spanned<Outline> =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| vec![told(&error, "")])?;
+    if matches!(outline.value, Outline::Null) {
+        return Ok(None);
+    }
+    if let Some(stranger) = stranger::<T>(name, &outline.value) {
+        return Err(vec![stranger]);
+    }
+    let start = position(&outline);
+    let at = |field: &str| {
+        let (line, column) = outline.value.place(field).unwrap_or(start);
+        format!("{name}:{line}:{column}")
+    };
+    let (mut track, mut complaints) = (serde_path_to_error::Track::new(), Vec::new());
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
+        let note = &mut |path: serde_ignored::Path<'_>| {
+            complaints.push(format!("{}: unknown field `{path}`", at(&path.to_string())));
+        };
+        let tracked = serde_path_to_error::Deserializer::new(yaml, &mut track);
+        T::deserialize(serde_ignored::Deserializer::new(tracked, note))
+    });
+    match read {
+        Ok(document) => {
+            if let Err(invalid) = document.check() {
+                complaints.push(format!("{}: {invalid}", at(&invalid.field)));
+            }
+            let place = format!("{name}:{}", start.0);
+            if complaints.is_empty() {
+                Ok(Some(Found { document, place }))
+            } else {
+                Err(complaints)
+            }
+        }
+        Err(error) => {
+            complaints.push(told(&error, &track.path().to_string()));
+            Err(complaints)
+        }
+    }
 }
 
 /// A complaint about a document that is of another kind.
@@ -140,126 +198,6 @@ fn stranger<T: Document>(name: &str, outline: &Outline) -> Option<String> {
     Some(format!(
         "{name}:{line}:{column}: `{field}` belongs to a {kind}: `{command}` takes it"
     ))
-}
-
-fn position<T>(spanned: &Spanned<T>) -> (u64, u64) {
-    (spanned.referenced.line(), spanned.referenced.column())
-}
-
-/// A document, and the fields in it that it does not have.
-struct Strict<T> {
-    document: T,
-    unknown: Vec<String>,
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strict<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut unknown = Vec::new();
-        let document = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()))?;
-        Ok(Self { document, unknown })
-    }
-}
-
-/// Where the fields of a document stand.
-enum Outline {
-    Map(Vec<(Spanned<String>, Outline)>),
-    List(Vec<Spanned<Outline>>),
-    Value,
-}
-
-impl Outline {
-    /// Line and column of the field with a dotted path, or of the nearest field around it.
-    fn place(&self, path: &str) -> Option<(u64, u64)> {
-        let (first, rest) = path.split_once('.').unwrap_or((path, ""));
-        let (at, inner) = match self {
-            Self::Map(fields) => {
-                let (key, inner) = fields.iter().find(|(key, _)| key.value == first)?;
-                (position(key), inner)
-            }
-            Self::List(items) => {
-                let item = items.get(first.parse::<usize>().ok()?)?;
-                (position(item), &item.value)
-            }
-            Self::Value => return None,
-        };
-        inner.place(rest).or(Some(at))
-    }
-
-    fn has(&self, field: &str) -> bool {
-        matches!(self, Self::Map(fields) if fields.iter().any(|(key, _)| key.value == field))
-    }
-}
-
-impl<'de> Deserialize<'de> for Outline {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Anything)
-    }
-}
-
-struct Anything;
-
-impl<'de> Visitor<'de> for Anything {
-    type Value = Outline;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML document")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Outline, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(field) = map.next_entry()? {
-            fields.push(field);
-        }
-        Ok(Outline::Map(fields))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Outline, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element()? {
-            items.push(item);
-        }
-        Ok(Outline::List(items))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Outline, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_i128<E>(self, _: i128) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_u128<E>(self, _: u128) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_unit<E>(self) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
-
-    fn visit_none<E>(self) -> Result<Outline, E> {
-        Ok(Outline::Value)
-    }
 }
 
 #[cfg(test)]
@@ -308,9 +246,8 @@ mod tests {
             (
                 "timeout: 30s",
                 "timeout: 30",
-                "jobs.yaml:7:12: duration: `30` is not valid",
+                "jobs.yaml:7:12: execute.timeout: duration: `30` is not valid",
             ),
-            ("timeout: 30s", "timeuot: 30s", "jobs.yaml:6:"),
             ("  shell: sh", "  shell: zsh", "jobs.yaml:4:10: "),
             ("  shell: sh", "  shell: [sh]", "jobs.yaml:4:10: "),
             ("id: backup", "id: a/b", "jobs.yaml:1:1: id: `a/b` is not valid"),
@@ -331,7 +268,7 @@ mod tests {
                 "jobs.yaml:3:1: duplicate",
             ),
             ("version: 1.0", " version: 1.0", "jobs.yaml:2:"),
-            ("version: 1.0", "\tversion: 1.0", "jobs.yaml:2:"),
+            ("version: 1.0", "\tversion: 1.0", "jobs.yaml:1:"),
         ] {
             let text = BACKUP.replace(from, to);
             let complaints = jobs(&text).unwrap_err();
@@ -362,6 +299,39 @@ mod tests {
                 "{complaint} does not start with {start}"
             );
         }
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named_beside_the_one_that_is_missing() {
+        let complaints = jobs(&BACKUP.replace("timeout", "timeuot")).unwrap_err();
+        assert_eq!(
+            complaints,
+            [
+                "jobs.yaml:7:3: unknown field `execute.timeuot`",
+                "jobs.yaml:7:3: execute: missing field `timeout`"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mistake_in_one_document_does_not_hide_those_in_others() {
+        let broken = BACKUP.replace("id: backup", "id: [");
+        let text = format!(
+            "%YAML 1.2\n---\n{broken}...\n---\n---\n# next\n{}--- {{id: x}}\n",
+            BACKUP.replace("30s", "30")
+        );
+        let complaints = jobs(&text).unwrap_err();
+        let lines: Vec<&str> = complaints
+            .iter()
+            .map(|told| told.split(':').nth(1).unwrap())
+            .collect();
+        assert_eq!(lines, ["5", "20", "21"], "{complaints:?}");
+    }
+
+    #[test]
+    fn a_dash_line_within_a_script_is_no_marker() {
+        let found = jobs(&BACKUP.replace("    echo hi", "    ---\n    echo hi\n    ...")).unwrap();
+        assert_eq!(found[0].document.execute.script, "---\necho hi\n...\n");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `kanade exec`: fires a job and, if asked to, stays until its runs have ended.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use clap::Args;
 use kanade_client::{Client, Error};
@@ -17,6 +17,9 @@ use super::{
     watch::{self, Watching},
     when,
 };
+
+/// The time a server that has just gone gets to come back.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Fire a job
 ///
@@ -118,7 +121,10 @@ async fn fire(client: &Client, out: &Output, job: &JobId, plan: &FanoutPlan) -> 
     let key = Uuid::new_v4().to_string();
     match client.fire(job, plan, Some(&key)).await {
         Err(error) if error.is_connection() => {
-            out.note(&format!("{error}; trying once more"));
+            if !matches!(error, Error::Unreachable { .. }) {
+                out.note("the connection broke before the answer came; asking once more, it fires only once");
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
             client.fire(job, plan, Some(&key)).await
         }
         fired => fired,

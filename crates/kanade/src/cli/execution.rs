@@ -213,7 +213,7 @@ pub(super) fn target_row(target: &api::ExecutionTarget, now: Timestamp) -> Vec<C
 
 pub(super) fn exit_code(code: Option<i32>) -> Cell {
     match code {
-        Some(code) => Cell::toned(code, if code == 0 { Tone::Good } else { Tone::Bad }),
+        Some(code) => Cell::toned(code.to_string(), if code == 0 { Tone::Good } else { Tone::Bad }),
         None => "-".into(),
     }
 }

@@ -118,12 +118,12 @@ fn told(error: &Error) -> String {
     if let Some(cause) = cause {
         text = format!("{text} ({cause})");
     }
-    match error.status().map(|status| status.as_u16()) {
+    let text = match error.status().map(|status| status.as_u16()) {
         Some(401) => format!("{text}; give a token with --token, --token-file or KANADE_TOKEN"),
         Some(412) => format!("{text}; run the command again to see what it is now"),
         _ => text,
-    }
-    .replace('\n', " ")
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

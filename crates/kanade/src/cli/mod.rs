@@ -198,3 +198,38 @@ struct OnPc {
     #[arg(long, value_name = "PC")]
     pc: PcId,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    #[test]
+    fn every_command_is_sound_and_shows_an_example() {
+        let mut root = crate::Arguments::command();
+        root.build();
+        root.clone().debug_assert();
+        let missing: Vec<String> = leaves(&root)
+            .into_iter()
+            .filter(|command| {
+                !command
+                    .get_after_help()
+                    .is_some_and(|help| help.to_string().contains("kanade "))
+            })
+            .map(|command| command.get_bin_name().unwrap_or_default().to_owned())
+            .collect();
+        assert!(missing.is_empty(), "without an example: {missing:?}");
+    }
+
+    /// The commands that do something themselves.
+    fn leaves(command: &Command) -> Vec<&Command> {
+        let inner = command
+            .get_subcommands()
+            .filter(|inner| inner.get_name() != "help")
+            .collect::<Vec<_>>();
+        if inner.is_empty() {
+            vec![command]
+        } else {
+            inner.into_iter().flat_map(leaves).collect()
+        }
+    }
+}

@@ -199,7 +199,8 @@ impl Output {
 
 /// How wide the terminal is, where stdout is one.
 fn width() -> Option<u16> {
-    comfy_table::Table::new().width()
+    // Some programs open terminals without a size.
+    comfy_table::Table::new().width().filter(|width| *width > 0)
 }
 
 /// A moment in a table.

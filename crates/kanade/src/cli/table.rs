@@ -1,7 +1,7 @@
 //! Tables and lists of fields, fitted to the terminal; the colour of a text says how well things are.
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Attribute, Color, ContentArrangement, presets};
+use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Width, presets};
 use kanade_model::{ExecutionStatus, Receipt, RunState, TargetState};
 
 /// How well something is.
@@ -91,9 +91,9 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    pub(super) fn toned(text: impl ToString, tone: Tone) -> Self {
+    pub(super) fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self {
-            text: one_line(&text.to_string()),
+            text: one_line(text.into()),
             tone,
         }
     }
@@ -105,20 +105,20 @@ impl Cell {
 
     /// A value, or a dash where there is none.
     pub(super) fn maybe(value: Option<impl ToString>) -> Self {
-        value.map_or_else(|| Self::from("-"), |value| Self::toned(value, Tone::Plain))
+        value.map_or_else(|| Self::from("-"), Self::from)
     }
 }
 
 impl<T: ToString> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self::toned(text, Tone::Plain)
+        Self::toned(text.to_string(), Tone::Plain)
     }
 }
 
 /// A text without anything that moves the cursor: what agents print must not reach the terminal as commands.
-pub(super) fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: String) -> String {
     if !text.chars().any(char::is_control) {
-        return text.to_owned();
+        return text;
     }
     let spaced: String = text
         .chars()
@@ -135,7 +135,13 @@ pub(super) fn shortened(text: &str, chars: usize) -> String {
     }
 }
 
-/// A table as text, `width` columns wide at most where that is known.
+/// The spaces between two columns.
+const GAP: u16 = 2;
+/// No column is made narrower than this.
+const NARROW: u16 = 16;
+
+/// A table as text, `width` columns wide at most where that is known and can be. What stands in the first column and
+/// in narrow ones is never broken: ids are there to be copied.
 pub(super) fn table(heads: &[&str], rows: Vec<Vec<Cell>>, colors: bool, width: Option<u16>) -> String {
     let mut table = comfy_table::Table::new();
     table
@@ -157,20 +163,37 @@ pub(super) fn table(heads: &[&str], rows: Vec<Vec<Cell>>, colors: bool, width: O
                 }),
         );
     }
-    if let Some(width) = width {
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width);
-    }
     if colors {
-        table.enforce_styling();
+        table.enforce_styling().style_text_only();
     } else {
         table.force_no_tty();
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    let wanted = table.column_max_content_widths();
+    let given = width.map_or_else(|| wanted.clone(), |width| fitted(&wanted, width));
+    for (column, width) in table.column_iter_mut().zip(given) {
+        column
+            .set_padding((0, GAP))
+            .set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + GAP)));
     }
     table.trim_fmt()
+}
+
+/// The widths that columns get out of those they want, so that all fit into `width` if they can: the widest gives way
+/// first.
+fn fitted(wanted: &[u16], width: u16) -> Vec<u16> {
+    let mut given = wanted.to_vec();
+    let gaps = usize::from(GAP) * wanted.len().saturating_sub(1);
+    loop {
+        let taken = given.iter().map(|width| usize::from(*width)).sum::<usize>() + gaps;
+        if taken <= usize::from(width) {
+            return given;
+        }
+        match given.iter_mut().skip(1).filter(|width| **width > NARROW).max() {
+            Some(widest) => *widest -= 1,
+            None => return given,
+        }
+    }
 }
 
 /// Labels and values below each other; lines that belong together stay together.
@@ -220,8 +243,23 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_gets_a_narrow_table() {
-        let text = table(&["PC", "STATE", "SAID"], rows(), false, Some(40));
-        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        let text = table(&["PC", "STATE", "SAID"], rows(), false, Some(44));
+        assert!(text.lines().all(|line| line.chars().count() <= 44), "{text}");
+        assert_eq!(text.lines().count(), 4, "what does not fit goes on below: {text}");
+    }
+
+    #[test]
+    fn the_widest_column_gives_way_first_and_ids_never() {
+        for (wanted, width, given) in [
+            (&[36, 8, 60][..], 200, &[36, 8, 60][..]),
+            (&[36, 8, 60], 80, &[36, 8, 32]),
+            (&[36, 40, 60], 100, &[36, 30, 30]),
+            (&[36, 8, 60], 40, &[36, 8, 16]),
+            (&[36], 10, &[36]),
+            (&[], 10, &[]),
+        ] {
+            assert_eq!(fitted(wanted, width), given, "{wanted:?} in {width}");
+        }
     }
 
     #[test]

@@ -159,7 +159,7 @@ async fn last_word(client: &Client, target: &api::ExecutionTarget) -> Option<Str
         .stderr
         .lines()
         .rev()
-        .map(one_line)
+        .map(|line| one_line(line.to_owned()))
         .find(|line| !line.trim().is_empty())?;
     Some(shortened(line.trim(), LAST_WORD))
 }
@@ -171,7 +171,7 @@ fn failure(target: &api::ExecutionTarget, last_word: Option<&str>) -> String {
         line = format!("{line}, exit code {code}");
     }
     match target.detail.as_deref().or(last_word) {
-        Some(why) => format!("{line}: {}", one_line(why)),
+        Some(why) => format!("{line}: {}", one_line(why.to_owned())),
         None => line,
     }
 }

@@ -30,11 +30,12 @@ fn rough(span: Duration) -> String {
     }
 }
 
-/// A time span in its two largest units: `1m 20s`.
+/// A time span in its two largest units: `1m 20s`; short ones more exactly.
 pub(super) fn span(span: Duration) -> String {
     let secs = span.as_secs();
     match secs {
-        0..10 => format!("{:.1}s", span.as_secs_f64()),
+        0 => format!("{}ms", span.as_millis()),
+        1..10 => format!("{:.1}s", span.as_secs_f64()),
         10..60 => format!("{secs}s"),
         60..3600 => format!("{}m {}s", secs / 60, secs % 60),
         3600..86_400 => format!("{}h {}m", secs / 3600, secs % 3600 / 60),
@@ -94,6 +95,7 @@ mod tests {
             assert_eq!(span(Duration::from_secs(secs)), text);
         }
         assert_eq!(span(Duration::from_millis(1234)), "1.2s");
+        assert_eq!(span(Duration::from_millis(7)), "7ms");
     }
 
     #[test]

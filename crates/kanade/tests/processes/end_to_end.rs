@@ -89,7 +89,7 @@ fn a_kill_ends_every_process(place: &Place, server: &Server) -> String {
         "    echo $$ > {dir}/main-$$\n    sleep 600 & echo $! > {dir}/child-$!\n    \
          (sleep 600 & echo $! > {dir}/grandchild-$!; wait) &\n    \
          setsid sh -c 'echo $$ > {dir}/away-$$; exec sleep 600' &\n    \
-         (trap '' TERM; echo ready > {dir}/stubborn-$$; while :; do sleep 1; done) & echo $! > {dir}/stubborn-$$\n    wait\n",
+         (trap '' TERM; echo ready > {dir}/ready-$$; while :; do sleep 1; done) & echo $! > {dir}/stubborn-$!\n    wait\n",
         dir = pids.display()
     );
     let tree = place.write(

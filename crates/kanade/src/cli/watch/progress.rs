@@ -1,6 +1,6 @@
 //! The progress bar on stderr; nothing where stderr is not a terminal.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kanade_model::api;
@@ -11,7 +11,11 @@ use crate::cli::output::Output;
 const REDRAW: Duration = Duration::from_millis(120);
 
 /// A bar or a spinner that is gone when it is dropped.
-pub(in super::super) struct Progress(ProgressBar);
+pub(in super::super) struct Progress {
+    bar: ProgressBar,
+    /// Whether it moves by itself.
+    moving: Cell<bool>,
+}
 
 impl Progress {
     /// How many targets are final.
@@ -35,29 +39,33 @@ impl Progress {
         let style = ProgressStyle::with_template(template).expect("the template is one of ours");
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         bar.set_style(style.progress_chars("=> "));
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(REDRAW);
+        Self {
+            bar,
+            moving: Cell::new(false),
         }
-        Self(bar)
     }
 
     pub(in super::super) fn show(&self, execution: &api::Execution) {
-        self.0.set_length(u64::from(execution.target_count));
-        self.0.set_position(finished(execution));
-        self.0.set_message(counts(execution));
+        self.bar.set_length(u64::from(execution.target_count));
+        self.bar.set_position(finished(execution));
+        self.message(counts(execution));
     }
 
     pub(in super::super) fn message(&self, message: String) {
-        self.0.set_message(message);
+        self.bar.set_message(message);
+        // Moves from the first thing there is to show, not before.
+        if !self.bar.is_hidden() && !self.moving.replace(true) {
+            self.bar.enable_steady_tick(REDRAW);
+        }
     }
 
     /// Writes something above the bar.
     pub(in super::super) fn tell(&self, write: impl FnOnce()) {
-        self.0.suspend(write);
+        self.bar.suspend(write);
     }
 
     pub(in super::super) fn clear(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
