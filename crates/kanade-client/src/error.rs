@@ -118,7 +118,10 @@ fn told(problem: &Problem) -> String {
         &problem.detail
     };
     match &problem.request_id {
-        Some(id) if problem.status >= 500 => format!("{said} (request {id} in the server's log)"),
+        // 502 and 504 tell of an agent, about which the log knows no more.
+        Some(id) if matches!(problem.status, 500 | 503) => {
+            format!("{said} (request {id} in the server's log)")
+        }
         _ => said.clone(),
     }
 }

@@ -104,6 +104,7 @@ impl Client {
                 }
             }
         })
+        .fuse()
         .boxed()
     }
 

@@ -29,6 +29,7 @@ impl Client {
         self.pages::<Vec<T>>(segments, pairs)
             .map_ok(|page| stream::iter(page.into_iter().map(Ok)))
             .try_flatten()
+            .fuse()
             .boxed()
     }
 

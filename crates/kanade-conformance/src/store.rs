@@ -124,6 +124,7 @@ suite! { $
     retention:
         only_what_is_final_and_old_may_go
         old_runs_of_no_execution_may_go
+        an_agent_whose_clock_is_behind_makes_nothing_old
         each_kind_of_record_has_its_own_age
         pruning_in_small_steps_comes_to_an_end
     ;

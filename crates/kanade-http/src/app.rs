@@ -15,10 +15,10 @@ use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
 
 use crate::{
-    HttpSettings,
+    Auth, HttpSettings,
     auth::{self, Authenticator},
     limits::{self, Gate},
-    openapi,
+    openapi, origin,
     problem::Problem,
     routes::Routes,
     trace,
@@ -80,13 +80,18 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
         routes.route_layer(from_fn_with_state(app.authenticator.clone(), auth::require))
     };
     let routes = Routes::new();
-    Router::new()
+    let router = Router::new()
         .merge(Router::from(routes.open).route_layer(CatchPanicLayer::custom(limits::panicked)))
         .merge(guarded(routes.ordinary.into(), Some(ordinary)))
         .merge(guarded(routes.waiting.into(), Some(waiting)))
         .merge(guarded(routes.streams.into(), None))
         .fallback(not_found)
-        .method_not_allowed_fallback(not_allowed)
+        .method_not_allowed_fallback(not_allowed);
+    let router = match settings.auth {
+        Auth::None => router.layer(from_fn(origin::require_loopback)),
+        Auth::Tokens(_) | Auth::Jwt { .. } => router,
+    };
+    router
         .layer(from_fn(trace::log))
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
         .with_state(app)

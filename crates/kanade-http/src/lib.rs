@@ -13,6 +13,7 @@ mod auth;
 mod extract;
 mod limits;
 mod openapi;
+mod origin;
 mod problem;
 mod routes;
 mod settings;

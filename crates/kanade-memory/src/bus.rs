@@ -65,7 +65,7 @@ pub struct EmbeddedBus(Arc<Shared>);
 
 struct Shared {
     limits: BusLimits,
-    routes: RwLock<Routes<Mailbox>>,
+    routes: RwLock<Routes<Arc<Mailbox>>>,
     channels: Vec<(Pattern, Arc<Channel>)>,
     next_id: AtomicU64,
     dropped: AtomicU64,
@@ -117,7 +117,7 @@ impl EmbeddedBus {
         let (mailbox, inbox) = mailbox(limits.subscriber_messages, limits.subscriber_bytes);
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let mut routes = self.0.routes.write().unwrap_or_else(PoisonError::into_inner);
-        routes.add(pattern, id, mailbox);
+        routes.add(pattern, id, Arc::new(mailbox));
         Listening {
             inbox,
             bus: Arc::downgrade(&self.0),
@@ -129,13 +129,20 @@ impl EmbeddedBus {
 
 impl Shared {
     fn deliver(&self, message: &Message) -> Delivery {
+        let mut mailboxes = Vec::new();
+        {
+            let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+            routes.matching(&message.subject, |mailbox| mailboxes.push(Arc::clone(mailbox)));
+        }
+        // Unlocked, because putting a message in wakes its reader, and waking may drop a subscription.
         let mut delivery = Delivery::default();
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        routes.matching(&message.subject, |mailbox| match mailbox.put(message) {
-            Put::Queued => delivery.queued += 1,
-            Put::Dropped => delivery.dropped += 1,
-            Put::Gone => {}
-        });
+        for mailbox in mailboxes {
+            match mailbox.put(message) {
+                Put::Queued => delivery.queued += 1,
+                Put::Dropped => delivery.dropped += 1,
+                Put::Gone => {}
+            }
+        }
         self.dropped.fetch_add(delivery.dropped, Ordering::Relaxed);
         delivery
     }

@@ -1,7 +1,11 @@
 //! What the embedded bus promises beyond every bus: how much it holds, and what becomes of senders when nobody
 //! consumes any more.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::join_all};
@@ -266,6 +270,46 @@ async fn everything_ends_with_the_bus() {
     );
     let ended = within(SOON, "the end", waiting).await.unwrap();
     assert_eq!(ended, Err(BusErrorKind::Unavailable), "a consumer is told");
+}
+
+#[tokio::test]
+async fn waking_a_reader_may_drop_others() {
+    // As a runtime does that is being shut down: it drops a task instead of running it.
+    struct Drops<T>(Mutex<Option<T>>);
+    impl<T: Send + 'static> Wake for Drops<T> {
+        fn wake(self: Arc<Self>) {
+            let dropped = self.0.lock().unwrap().take();
+            drop(dropped);
+        }
+    }
+    fn dropping<T: Send + 'static>(victim: T) -> Waker {
+        Waker::from(Arc::new(Drops(Mutex::new(Some(victim)))))
+    }
+
+    let bus = EmbeddedBus::new();
+    let pattern = "kill.>".parse().unwrap();
+    let (mut reader, victim) = (
+        bus.subscribe(&pattern).await.unwrap(),
+        bus.subscribe(&pattern).await.unwrap(),
+    );
+    let waker = dropping(victim);
+    assert!(
+        reader
+            .poll_next_unpin(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    bus.publish(&subject("kill.e-1"), Bytes::new()).await.unwrap();
+    assert!(reader.next().await.is_some(), "who stays still hears");
+
+    let mut waiting = bus.consume(Durable::Results).await.unwrap();
+    let last = bus.consume(Durable::Results).await.unwrap();
+    let waker = dropping(last);
+    let mut next = waiting.next(1);
+    assert!(next.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    let sending = send(&bus, "results.r", "x");
+    let batch = within(SOON, "a batch", next).await.unwrap();
+    batch.acknowledge().await.unwrap();
+    assert_eq!(sending.await.unwrap(), Ok(()));
 }
 
 #[tokio::test]

@@ -82,7 +82,28 @@ impl Limits {
 
 /// How many targets of an execution are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u32>", into = "Vec<u32>")]
 pub struct Counts([u32; TargetState::ALL.len()]);
+
+/// A record that was written when there were fewer states has fewer counts.
+impl TryFrom<Vec<u32>> for Counts {
+    type Error = &'static str;
+    fn try_from(stored: Vec<u32>) -> Result<Self, Self::Error> {
+        let mut counts = Self::default();
+        let known = counts
+            .0
+            .get_mut(..stored.len())
+            .ok_or("there are more counts than states")?;
+        known.copy_from_slice(&stored);
+        Ok(counts)
+    }
+}
+
+impl From<Counts> for Vec<u32> {
+    fn from(counts: Counts) -> Self {
+        counts.0.into()
+    }
+}
 
 impl Counts {
     /// Targets in `state`.

@@ -561,7 +561,8 @@ impl Execution {
             (false, false, None) => ExecutionStatus::Pending,
         };
         self.finished_at = if all_final {
-            self.finished_at.or(Some(at))
+            // An agent's clock may be years behind: retention must not take what has just ended for old.
+            self.finished_at.or(Some(at.max(self.initiated_at)))
         } else {
             None
         };

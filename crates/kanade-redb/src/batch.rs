@@ -101,15 +101,13 @@ impl Batch {
 
 fn load(txn: &ReadTransaction, needs: &Needs) -> Result<WorkingSet, Fault> {
     let mut set = WorkingSet::default();
-    load_rows(txn, &mut set.executions, &needs.executions, |id| {
-        record::execution(id)
-    })?;
+    load_rows(txn, &mut set.executions, &needs.executions, record::execution)?;
     load_rows(txn, &mut set.targets, &needs.targets, |(exec_id, pc_id)| {
         record::target(exec_id, pc_id)
     })?;
     load_rows(txn, &mut set.sends, &needs.sends, |id| record::send(*id))?;
     load_rows(txn, &mut set.runs, &needs.runs, |id| record::run(*id))?;
-    load_rows(txn, &mut set.agents, &needs.agents, |id| record::agent(id))?;
+    load_rows(txn, &mut set.agents, &needs.agents, record::agent)?;
     load_rows(txn, &mut set.facts, &needs.facts, |(pc_id, job_id)| {
         record::facts(pc_id, job_id)
     })?;

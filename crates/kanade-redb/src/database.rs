@@ -6,7 +6,7 @@ use kanade_ports::StoreError;
 
 use crate::{
     catalog::RedbCatalog,
-    engine::{Engine, Writer},
+    engine::{self, Engine, Writer},
     fault::Fault,
     feed::Feeds,
     file, maintenance,
@@ -34,7 +34,11 @@ impl Database {
         file::prepare(path)?;
         let name = path.display().to_string();
         let device = path.to_owned();
-        let engine = Engine::start(name.clone(), Box::new(move || file::device(&device)));
+        let engine = Engine::start(
+            name.clone(),
+            Box::new(move || file::device(&device)),
+            engine::CACHE,
+        );
         engine
             .and_then(Self::on)
             .map_err(|fault| fault.of(format!("open the data file {name}")))

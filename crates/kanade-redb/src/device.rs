@@ -1,7 +1,7 @@
 //! Where the engine's bytes go: a device, or an overlay on one that keeps the device as it is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fmt, io,
     ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -182,14 +182,16 @@ impl StorageBackend for Overlay {
         sheet.len = sheet.len.max(offset + data.len() as u64);
         let mut done = 0;
         for (number, within, part) in parts(offset, data.len()) {
-            if !sheet.blocks.contains_key(&number) {
-                let mut block = Box::new([0; BLOCK]);
-                if part < BLOCK {
-                    self.read_base(base_len, number * BLOCK_LEN, &mut block[..])?;
+            let block = match sheet.blocks.entry(number) {
+                Entry::Occupied(block) => block.into_mut(),
+                Entry::Vacant(new) => {
+                    let mut block = Box::new([0; BLOCK]);
+                    if part < BLOCK {
+                        self.read_base(base_len, number * BLOCK_LEN, &mut block[..])?;
+                    }
+                    new.insert(block)
                 }
-                sheet.blocks.insert(number, block);
-            }
-            let block = sheet.blocks.get_mut(&number).expect("just put there");
+            };
             block[within..within + part].copy_from_slice(&data[done..done + part]);
             done += part;
         }

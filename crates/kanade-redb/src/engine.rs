@@ -21,8 +21,8 @@ use crate::{
     meta::{self, Counter},
 };
 
-/// Memory for pages of the file, of which at most half for pages that are not written yet.
-const CACHE: usize = 32 << 20;
+/// Bytes of memory for pages of the file, of which at most half for pages that are not written yet.
+pub(crate) const CACHE: usize = 32 << 20;
 
 /// Gives the device of a data file, each time it is opened.
 pub(crate) type Open = Box<dyn Fn() -> io::Result<Device> + Send + Sync>;
@@ -35,6 +35,7 @@ pub(crate) type Writer = OwnedMutexGuard<()>;
 pub(crate) struct Engine {
     name: String,
     open: Open,
+    cache: usize,
     handle: RwLock<Handle>,
     /// Held from before a write is decided until its outcome is known, so that writes never overlap.
     writer: Arc<Mutex<()>>,
@@ -42,11 +43,12 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// A handle on the device that `open` gives, called `name` in messages. It must hold a data file of ours.
-    pub(crate) fn start(name: String, open: Open) -> Result<Self, Fault> {
-        let database = open_ours(open()?)?;
+    pub(crate) fn start(name: String, open: Open, cache: usize) -> Result<Self, Fault> {
+        let database = open_ours(open()?, cache)?;
         Ok(Self {
             name,
             open,
+            cache,
             handle: RwLock::new(Handle {
                 database: Some(database),
                 read_only: false,
@@ -130,6 +132,9 @@ impl Engine {
         drop(self.writable()?);
         let moved = {
             let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+            if !handle.serves(true) {
+                return Err(Fault::Engine(redb::Error::PreviousIo));
+            }
             let Handle { database, broken, .. } = &mut *handle;
             let _watch = BrokenByPanic(broken);
             let database = database.as_mut().ok_or(Fault::Closed)?;
@@ -149,9 +154,9 @@ impl Engine {
     /// Whether more of the file is free than is in use. Reads all of it.
     pub(crate) fn is_mostly_free(&self, _: &Writer) -> Result<bool, Fault> {
         let handle = self.writable()?;
-        let txn = handle.database()?.begin_write()?;
-        let stats = txn.stats()?;
-        txn.abort()?;
+        let _watch = BrokenByPanic(&handle.broken);
+        let begun = handle.database()?.begin_write().map_err(Fault::from);
+        let stats = handle.note(begun.and_then(|txn| Ok(txn.stats()?)))?;
         let used = stats.allocated_pages() * stats.page_size() as u64;
         let all = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
         Ok(used < all / 2)
@@ -201,7 +206,7 @@ impl Engine {
             tracing::debug!(file = %self.name, %error, "closed a broken handle");
         }
         let device = || (self.open)().map_err(Fault::from);
-        let failure = match device().and_then(open_ours) {
+        let failure = match device().and_then(|device| open_ours(device, self.cache)) {
             Ok(database) => {
                 tracing::info!(file = %self.name, "the data file was opened again");
                 handle.replace(database, false);
@@ -209,7 +214,8 @@ impl Engine {
             }
             Err(failure) => failure,
         };
-        let database = device().and_then(|device| open_ours(Device::new(Overlay::new(device)?)));
+        let overlay = device().and_then(|device| Ok(Device::new(Overlay::new(device)?)));
+        let database = overlay.and_then(|overlay| open_ours(overlay, self.cache));
         match database {
             Ok(database) => {
                 if !handle.read_only {
@@ -314,12 +320,12 @@ impl Drop for BrokenByPanic<'_> {
     }
 }
 
-fn open_ours(device: Device) -> Result<redb::Database, Fault> {
+fn open_ours(device: Device, cache: usize) -> Result<redb::Database, Fault> {
     // The engine would make a new database in it.
     if device.len()? == 0 {
         return Err(Fault::Damaged("a data file that has become empty".into()));
     }
-    let database = builder().create_with_backend(device)?;
+    let database = builder(cache).create_with_backend(device)?;
     match meta::format(&database.begin_read()?)? {
         Some(meta::FORMAT) => Ok(database),
         _ => Err(Fault::Damaged("a data file that was replaced".into())),
@@ -327,8 +333,8 @@ fn open_ours(device: Device) -> Result<redb::Database, Fault> {
 }
 
 /// How every data file is opened.
-pub(crate) fn builder() -> Builder {
+pub(crate) fn builder(cache: usize) -> Builder {
     let mut builder = redb::Database::builder();
-    builder.set_cache_size(CACHE);
+    builder.set_cache_size(cache);
     builder
 }

@@ -82,7 +82,7 @@ pub(crate) fn look_at(path: &Path, verified: u64) -> Result<(), Problem> {
     let verify = len <= verified || !was_closed(path)?;
     // Whatever opening it writes (a repair, the mark that it is in use) stays in memory.
     let overlay = Overlay::new(device(path)?)?;
-    let database = engine::builder()
+    let database = engine::builder(engine::CACHE)
         .set_check_integrity_on_open(verify)
         .create_with_backend(overlay)?;
     match meta::format(&database.begin_read()?)? {
@@ -104,7 +104,7 @@ pub(crate) fn look_at(path: &Path, verified: u64) -> Result<(), Problem> {
 /// Whether the file was closed by its last user.
 fn was_closed(path: &Path) -> Result<bool, Problem> {
     let file = FileBackend::new(File::open(path)?)?;
-    match engine::builder().open_read_only_with_backend(file) {
+    match engine::builder(engine::CACHE).open_read_only_with_backend(file) {
         Ok(_) => Ok(true),
         Err(DatabaseError::RepairAborted) => Ok(false),
         Err(error) => Err(error.into()),
@@ -178,7 +178,7 @@ fn fill(path: &Path) -> Result<(), Fault> {
 
 /// Makes an empty store and catalog in an empty device.
 pub(crate) fn fill_device(device: Device) -> Result<(), Fault> {
-    let database = engine::builder().create_with_backend(device)?;
+    let database = engine::builder(engine::CACHE).create_with_backend(device)?;
     let mut txn = database.begin_write()?;
     txn.set_quick_repair(true);
     for (rows, lists) in record::tables() {

@@ -63,7 +63,7 @@ pub(crate) fn runs(txn: &ReadTransaction, query: &RunQuery) -> Result<Page<RunRe
         ..query.clone()
     };
     let walk = runs.list_between(&list, since.as_ref(), before.as_ref())?.rev();
-    let place = |run: &Run| timed(run.started_at, run.result_id);
+    let place = |run: &Run| timed(run.started_at, &run.result_id);
     page(query.limit, walk, place, |Found { row, bytes }| {
         let mut record = RunRecord {
             run: row,
@@ -181,14 +181,14 @@ fn all<R>(found: Found<R>) -> Result<Option<(R, usize)>, Fault> {
     Ok(Some((found.row, found.bytes)))
 }
 
-fn timed(at: Timestamp, id: impl ToString) -> Position {
+fn timed(at: Timestamp, id: &impl ToString) -> Position {
     Position {
         at: at.as_micros(),
         id: id.to_string(),
     }
 }
 
-fn named(id: impl ToString) -> Position {
+fn named(id: &impl ToString) -> Position {
     Position {
         at: 0,
         id: id.to_string(),

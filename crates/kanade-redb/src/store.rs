@@ -69,7 +69,7 @@ impl ExecutionStore for RedbStore {
             })
         })
         .await
-        .map_err(|fault| fault.of(format!("commit {count} change sets")))
+        .map_err(|fault| fault.of(format!("commit a batch of {count}")))
     }
 
     async fn execution(&self, id: &ExecId) -> Result<Option<Execution>, StoreError> {

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod disk;
+mod format;
 mod large;
 mod power;
 mod trouble;

@@ -1,5 +1,7 @@
 //! Giving free space back to the disk.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use std::path::Path;
 
 use kanade_model::{ExecResult, RequestId, ResultId, Timestamp};

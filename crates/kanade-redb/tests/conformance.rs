@@ -1,5 +1,7 @@
 //! The behaviour every backend must show, on a data file.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use std::sync::{Arc, Mutex};
 
 use kanade_conformance::{CatalogFactory, StoreFactory};

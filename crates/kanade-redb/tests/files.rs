@@ -1,5 +1,7 @@
 //! Files: what is opened, what is refused and then left alone, what a close leaves.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use std::{
     error::Error,
     fs,

@@ -1,12 +1,6 @@
 //! One handle per file: opening, the one writer, the readers, closing.
 
-use std::{
-    fs::File,
-    panic::resume_unwind,
-    path::Path,
-    sync::{Arc, Mutex as StdMutex, PoisonError},
-    time::Duration,
-};
+use std::{fs::File, panic::resume_unwind, path::Path, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use kanade_ports::{ErrorKind, StoreError};
@@ -39,6 +33,9 @@ const CHECKPOINT_PAGES: &str = "16384";
 
 /// A handle to one database file, shared by the store and the catalog in it. Cheap to clone.
 ///
+/// While it is open, SQLite keeps its log and an index of that beside the file (`-wal`, `-shm`). An empty file `-lock`
+/// stays there for good; the lock on it is what keeps other processes away.
+///
 /// [`close`](Self::close) it at the end; without that nothing is lost, but the next start has a log to read.
 #[derive(Debug, Clone)]
 pub struct Database(Arc<Inner>);
@@ -47,8 +44,6 @@ pub struct Database(Arc<Inner>);
 struct Inner {
     readers: SqlitePool,
     writer: Arc<Mutex<Option<Writer>>>,
-    /// Last, so that it is released last.
-    claim: StdMutex<Option<File>>,
 }
 
 /// The only connection that writes. None once the database is closed.
@@ -58,6 +53,8 @@ struct Writer {
     /// Missing while a transaction has it, and after one that did not end cleanly.
     connection: Option<SqliteConnection>,
     feeds: Feeds,
+    /// Keeps the file ours. Here, so that a transaction that goes on after its caller still has it.
+    claim: File,
 }
 
 impl Database {
@@ -115,8 +112,8 @@ impl Database {
                 options,
                 connection: Some(writer),
                 feeds: Feeds::new(),
+                claim,
             }))),
-            claim: StdMutex::new(Some(claim)),
         })))
     }
 
@@ -137,13 +134,14 @@ impl Database {
     /// `Unavailable` when the log could not be moved; it is safe where it is, and the file is free all the same.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.0.readers.close().await;
-        let writer = self.0.writer.lock().await.take();
-        let closed = match writer.and_then(|writer| writer.connection) {
+        let Some(writer) = self.0.writer.lock().await.take() else {
+            return Ok(());
+        };
+        let closed = match writer.connection {
             Some(connection) => finish(connection).await,
             None => Ok(()),
         };
-        let claim = self.0.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(claim);
+        drop(writer.claim);
         closed.map_err(|fault| fault.during("close the database"))
     }
 
@@ -209,13 +207,13 @@ impl Writer {
         work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>>,
     ) -> Result<T, Fault> {
         let mut connection = self.take_connection().await?;
-        let result = match Statement::new("BEGIN IMMEDIATE").execute(&mut connection).await {
-            Ok(_) => match work(&mut connection).await {
-                Ok(value) => commit(&mut connection).await.map(|()| value),
-                Err(fault) => Err(fault),
-            },
-            Err(fault) => Err(fault),
+        let attempt = async {
+            Statement::new("BEGIN IMMEDIATE").execute(&mut connection).await?;
+            let value = work(&mut connection).await?;
+            commit(&mut connection).await?;
+            Ok(value)
         };
+        let result = attempt.await;
         if result.is_ok() || rolled_back(&mut connection).await {
             self.connection = Some(connection);
         } else {

@@ -147,3 +147,89 @@ fn said(error: &sqlx::Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use sqlx::error::{DatabaseError, ErrorKind as Violation};
+
+    use super::*;
+
+    /// What SQLite says with an extended result code.
+    #[derive(Debug)]
+    struct Says(i32);
+
+    impl fmt::Display for Says {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "code {}", self.0)
+        }
+    }
+
+    impl Error for Says {}
+
+    impl DatabaseError for Says {
+        fn message(&self) -> &'static str {
+            "something"
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.to_string().into())
+        }
+
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> Violation {
+            Violation::Other
+        }
+    }
+
+    #[test]
+    fn a_result_code_says_what_a_caller_can_do() {
+        use ErrorKind::{Corrupt, Indeterminate, Unavailable, Unsupported};
+        const SNAPSHOT: i32 = 2 << 8;
+        const FSYNC: i32 = 4 << 8;
+        for (code, kind, in_commit) in [
+            (BUSY, Unavailable, Unavailable),
+            (BUSY | SNAPSHOT, Unavailable, Unavailable),
+            (FULL, Unavailable, Unavailable),
+            (READONLY, Unavailable, Unavailable),
+            (10, Unavailable, Indeterminate),
+            (10 | FSYNC, Unavailable, Indeterminate),
+            (14, Unavailable, Indeterminate),
+            (CORRUPT, Corrupt, Indeterminate),
+            (NOT_A_DATABASE, Corrupt, Indeterminate),
+            (TOO_BIG, Unsupported, Indeterminate),
+            (CONSTRAINT, Unsupported, Indeterminate),
+        ] {
+            let error = || sqlx::Error::Database(Box::new(Says(code)));
+            assert_eq!(Fault::from(error()).kind(), kind, "{code}");
+            assert_eq!(Fault::of_commit(error()).kind(), in_commit, "{code} in a commit");
+        }
+        let crashed = Fault::of_commit(sqlx::Error::WorkerCrashed);
+        assert_eq!(crashed.kind(), Indeterminate);
+    }
+
+    #[test]
+    fn a_full_disk_is_called_that() {
+        let fault = Fault::from(sqlx::Error::Database(Box::new(Says(FULL))));
+        let error = fault.during("write job `backup`");
+        assert_eq!(error.operation(), "write job `backup`");
+        let source = error.source().unwrap();
+        assert_eq!(source.to_string(), "the disk is full; free some space");
+        assert_eq!(
+            source.source().unwrap().to_string(),
+            "SQLite says: something (code 13)"
+        );
+    }
+}

@@ -89,12 +89,12 @@ async fn a_broken_connection_is_told_and_made_again() {
 async fn a_refusal_ends_the_stream() {
     let client =
         client_of(Router::new().fallback(|| async { (StatusCode::UNAUTHORIZED, "who are you?") })).await;
-    let seen = updates(&client, &EventFilter::default(), 2).await;
+    let seen = updates(&client, &EventFilter::default(), 3).await;
     assert!(
         seen[0].starts_with("error") && seen[0].contains("who are you?"),
         "{seen:?}"
     );
-    assert_eq!(seen[1], "end");
+    assert_eq!(seen[1..], ["end", "end"], "and stays ended");
 }
 
 #[tokio::test]

@@ -297,4 +297,7 @@ pub async fn a_batch_can_forget_and_go_on<F: StoreFactory>() {
         (1, 1),
         "what came before the forgetting is gone with it"
     );
+    world.all([fire("e-2", &["pc-1"]), started("e-2", "pc-1")]).await;
+    let again = world.store.run(&run("e-2", "pc-1")).await.unwrap().unwrap();
+    assert_eq!(again.output.stdout, "", "also what it had printed");
 }

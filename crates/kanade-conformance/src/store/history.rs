@@ -217,7 +217,7 @@ pub async fn hearing_messages_again_changes_nothing<F: StoreFactory>() {
     for seed in seeds() {
         let world = World::<F>::new().await;
         let mut chance = Chance::new(seed);
-        for _ in 0..8 {
+        for _ in 0..5 {
             let before: Vec<_> = (0..8).map(|_| chance.set()).collect();
             world.apply(before).await;
             let messages: Vec<_> = (0..8).map(|_| ChangeSet::of(chance.message())).collect();

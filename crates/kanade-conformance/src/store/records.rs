@@ -28,6 +28,11 @@ pub async fn the_newest_sign_of_life_counts<F: StoreFactory>() {
     };
     assert_eq!(agent, Some(wanted.clone()), "what it said last");
     assert_eq!(
+        world.change(heartbeat("pc-1", secs(20))).await,
+        Outcome::Applied,
+        "the same one again is no older"
+    );
+    assert_eq!(
         world.change(heartbeat("pc-1", secs(15))).await,
         Outcome::Superseded,
         "an older one"

@@ -146,6 +146,30 @@ pub async fn old_runs_of_no_execution_may_go<F: StoreFactory>() {
     );
 }
 
+pub async fn an_agent_whose_clock_is_behind_makes_nothing_old<F: StoreFactory>() {
+    let world = World::<F>::new().await;
+    let firing = Firing::of("e-1").at(secs(100)).pcs(["pc-1"]);
+    world
+        .all([firing.change(), finished_at("e-1", "pc-1", -1_000_000)])
+        .await;
+    let execution = world.execution("e-1").await;
+    assert_eq!(
+        execution.finished_at,
+        Some(secs(100)),
+        "nothing ends before it began"
+    );
+    assert_eq!(
+        world.target("e-1", "pc-1").await.finished_at,
+        Some(secs(-1_000_000)),
+        "as the agent says"
+    );
+    assert_eq!(
+        world.prunable(&before(100), 99).await,
+        NOTHING,
+        "it has just ended"
+    );
+}
+
 pub async fn each_kind_of_record_has_its_own_age<F: StoreFactory>() {
     let world = World::<F>::new().await;
     for second in [10, 20, 30] {

@@ -221,6 +221,7 @@ pub async fn a_lost_run_counts_as_failed_until_its_result_comes<F: StoreFactory>
         (0, 1),
         "recounted"
     );
+    assert_eq!(found.finished_at, Some(secs(110)), "it has been final since then");
     assert_eq!(world.state("e-1", "pc-1").await, TargetState::Succeeded);
     let late = lose("e-1", "pc-1", secs(300));
     assert_eq!(

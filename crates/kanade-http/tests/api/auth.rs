@@ -265,3 +265,35 @@ async fn a_web_token_must_be_signed_meant_for_us_named_and_end() {
     let unsigned = "Bearer eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhbm4ifQ.";
     jobs(&world, unsigned).await.problem(401);
 }
+
+#[tokio::test]
+async fn without_authentication_only_this_machine_and_no_foreign_page_is_answered() {
+    let open = World::new().await;
+    let jobs = |host: &str| open.get("/api/jobs").header("host", host);
+    jobs("localhost:8080").send().await.expect(200);
+    let rebound = jobs("rebound.example:8080").send().await.problem(403);
+    assert!(rebound.contains("rebound.example"), "{rebound}");
+    let kill = || {
+        open.post("/api/jobs/backup/kill")
+            .header("host", "localhost:8080")
+    };
+    let foreign = kill().header("origin", "https://evil.example").send().await;
+    assert!(foreign.problem(403).contains("evil.example"));
+    assert_eq!(
+        kill()
+            .header("origin", "http://localhost:8080")
+            .send()
+            .await
+            .status,
+        204
+    );
+
+    // A token is more than being here: it may come from anywhere.
+    let guarded = with_tokens().await;
+    let from_afar = guarded.get("/api/jobs").header("host", "kanade.example");
+    from_afar
+        .header("authorization", "Bearer t0ken-of-ci")
+        .send()
+        .await
+        .expect(200);
+}

@@ -54,13 +54,13 @@ impl Connection {
     }
 
     async fn ask(&mut self, method: &str, path: &str) {
-        self.write(&format!("{method} {path} HTTP/1.1\r\nhost: kanade\r\n\r\n"))
+        self.write(&format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
             .await;
     }
 
     /// Asks on a connection that may have been closed already.
     async fn try_ask(&mut self, path: &str) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: kanade\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         drop(self.0.write_all(request.as_bytes()).await);
     }
 
@@ -102,7 +102,7 @@ async fn a_connection_that_does_not_bring_a_request_is_closed() {
     for beginning in [
         "",
         "G",
-        "GET /health HTTP/1.1\r\nhost: kanade\r\nx-slow:",
+        "GET /health HTTP/1.1\r\nhost: localhost\r\nx-slow:",
         // HTTP/2 without a request.
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "PRI * HTT",
@@ -245,7 +245,7 @@ async fn a_client_that_never_finishes_its_request_does_not_hold_up_the_shutdown(
     };
     let server = Server::start(&world, limits).await;
     let mut half = server.connect().await;
-    half.write("POST /api/jobs HTTP/1.1\r\nhost: kanade\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+    half.write("POST /api/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
         .await;
     server.stop.send(()).unwrap();
     Server::stopped(server.serving).await;
@@ -353,7 +353,7 @@ async fn one_connection_carries_many_requests_at_once_over_http2() {
         .unwrap();
     let connection = tokio::spawn(connection);
     let get = |path: &str| {
-        let request = http::Request::get(format!("http://kanade{path}"))
+        let request = http::Request::get(format!("http://localhost{path}"))
             .body(String::new())
             .unwrap();
         client.clone().send_request(request)

@@ -1,5 +1,7 @@
 //! Durable consumption without a disk: the sender waits until a consumer has acknowledged, so what is safely kept is
 //! kept by the consumer. A backlog is one opening of a durable, from its first consumer to its last.
+//!
+//! Nobody is woken while a lock is held: waking may drop a future, and with it a consumer or a batch.
 
 use std::{
     collections::VecDeque,
@@ -83,7 +85,8 @@ impl Channel {
 
     /// Ends the backlog, if there is one: its senders and consumers fail.
     pub(super) fn close(&self) {
-        if let Some(open) = self.open().take() {
+        let open = self.open().take();
+        if let Some(open) = open {
             open.backlog.close();
         }
     }
@@ -164,7 +167,9 @@ impl Backlog {
             .drain(..count)
             .map(|kept| (kept.message, kept.receipt))
             .unzip();
-        if !queue.messages.is_empty() {
+        let more = !queue.messages.is_empty();
+        drop(queue);
+        if more {
             // Several messages may have come with one notice.
             self.arrived.notify_one();
         }
@@ -227,15 +232,15 @@ impl Consumer for Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut slot = self.channel.open();
-        if let Some(open) = slot
-            .as_mut()
-            .filter(|open| Arc::ptr_eq(&open.backlog, &self.backlog))
-        {
-            open.consumers -= 1;
-            if open.consumers == 0 {
-                *slot = None;
-                self.backlog.close();
-            }
+        let ours = |open: &&mut Open| Arc::ptr_eq(&open.backlog, &self.backlog);
+        let Some(open) = slot.as_mut().filter(ours) else {
+            return;
+        };
+        open.consumers -= 1;
+        if open.consumers == 0 {
+            *slot = None;
+            drop(slot);
+            self.backlog.close();
         }
     }
 }

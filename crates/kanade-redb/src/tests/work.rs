@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::disk::Disk;
 use crate::{
     Database,
-    engine::Engine,
+    engine::{CACHE, Engine},
     fault::Fault,
     key::Key,
     output::OUTPUTS,
@@ -34,7 +34,16 @@ use crate::{
 const FORGOTTEN_AFTER: usize = 3;
 
 pub(super) fn start(disk: &Disk) -> Result<Database, Fault> {
-    Engine::start("the simulated disk".into(), disk.opener()).and_then(Database::on)
+    start_with(disk, CACHE)
+}
+
+/// Without memory for pages, every read comes to the disk, and pages are written as they change.
+pub(super) fn start_without_cache(disk: &Disk) -> Result<Database, Fault> {
+    start_with(disk, 0)
+}
+
+fn start_with(disk: &Disk, cache: usize) -> Result<Database, Fault> {
+    Engine::start("the simulated disk".into(), disk.opener(), cache).and_then(Database::on)
 }
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -19,13 +19,9 @@ use crate::{
 const CHUNK: usize = 256;
 
 pub(crate) async fn run(conn: &mut SqliteConnection, id: &ResultId) -> Result<Option<RunRecord>, Fault> {
-    let columns: Vec<_> = Run::COLUMNS
-        .iter()
-        .map(|column| format!("runs.{column}"))
-        .collect();
     Statement::new(format!(
-        "SELECT {}, stdout, stderr FROM runs LEFT JOIN outputs USING (result_id) WHERE runs.result_id = ?1",
-        columns.join(", ")
+        "SELECT {}, stdout, stderr FROM runs LEFT JOIN outputs USING (result_id) WHERE result_id = ?1",
+        Run::COLUMNS.join(", ")
     ))
     .with_id(id.0)
     .one(conn, |columns| {

@@ -45,12 +45,13 @@ async fn the_outcome_of_a_state_is_what_clients_filter_by() {
             .await;
     }
     let mut conn = world.database.read().await.unwrap();
-    let outcomes: BTreeMap<RunState, String> = Statement::new("SELECT state, outcome FROM runs")
-        .map(&mut conn, |columns| Ok((columns.text()?, columns.take()?)))
-        .await
-        .unwrap()
-        .into_iter()
-        .collect();
+    let outcomes: BTreeMap<RunState, String> =
+        Statement::new("SELECT state, outcome FROM runs WHERE pc_id = 'pc'")
+            .map(&mut conn, |columns| Ok((columns.text()?, columns.take()?)))
+            .await
+            .unwrap()
+            .into_iter()
+            .collect();
     for state in RunState::ALL {
         assert_eq!(outcomes[state], outcome_of(*state), "{state}");
     }

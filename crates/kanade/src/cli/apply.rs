@@ -1,15 +1,15 @@
 //! `apply`: compares documents with what is stored, shows the difference, stores what has changed.
 
-use std::{fmt::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use kanade_client::{Client, Error, Precondition, Tagged};
 use kanade_model::{Manifest, Schedule, ScriptStatus, api};
 use serde::Serialize;
-use similar::{ChangeTag, TextDiff};
 
 use super::{
     Session,
+    diff::{colored, difference},
     document::{self, Document, Found},
     failure::{Done, Failure},
     files,
@@ -235,20 +235,18 @@ async fn one<T: Stored>(
     let plan = plan(document, document.read(client).await?);
     let change = plan.change;
     let mut shown = None;
-    let answer = if dry_run {
-        let diff = difference(
-            plan.before.as_ref(),
-            (change != Change::Unchanged).then_some(document),
-        );
-        if !diff.is_empty() {
+    let answer = match change {
+        Change::Unchanged => document.answer(),
+        Change::Created | Change::Updated if dry_run => {
+            let diff = difference(
+                plan.before.as_ref().map(|before| (before, "stored")),
+                (document, "given"),
+            );
             out.say(colored(&diff, out.has_colors()).trim_end())?;
             shown = Some(diff);
+            document.answer()
         }
-        document.answer()
-    } else if change == Change::Unchanged {
-        document.answer()
-    } else {
-        document.store(client, &plan.when).await?
+        Change::Created | Change::Updated => document.store(client, &plan.when).await?,
     };
     let (word, tone) = if dry_run { change.intended() } else { change.done() };
     let remark = document.remark();
@@ -275,68 +273,6 @@ fn refused(complaints: &[String]) -> Failure {
         [one] => format!("{one}\nnothing was sent"),
         all => format!("{} problems, nothing was sent\n{}", all.len(), all.join("\n")),
     })
-}
-
-/// The documents as YAML, and what differs between them, as a unified diff. Nothing where nothing differs.
-pub(super) fn difference<T: Document>(before: Option<&T>, after: Option<&T>) -> String {
-    let Some(named) = after.or(before) else {
-        return String::new();
-    };
-    let text = |document: Option<&T>| document.map(yaml).unwrap_or_default();
-    let (old, new) = (text(before), text(after));
-    let name = format!("{}/{}", T::KIND, named.id());
-    let labels = (
-        before.map_or("/dev/null", |_| "stored"),
-        after.map_or("/dev/null", |_| "given"),
-    );
-    let labels = (labelled(&name, labels.0), labelled(&name, labels.1));
-    TextDiff::from_lines(old.as_str(), new.as_str())
-        .unified_diff()
-        .header(&labels.0, &labels.1)
-        .to_string()
-}
-
-fn labelled(name: &str, state: &str) -> String {
-    if state.starts_with('/') {
-        state.to_owned()
-    } else {
-        format!("{name} ({state})")
-    }
-}
-
-/// How many lines of `after` are new and how many of `before` are gone.
-pub(super) fn lines_changed<T: Document>(before: &T, after: &T) -> (usize, usize) {
-    let (old, new) = (yaml(before), yaml(after));
-    let diff = TextDiff::from_lines(old.as_str(), new.as_str());
-    let count = |tag| {
-        diff.iter_all_changes()
-            .filter(|change| change.tag() == tag)
-            .count()
-    };
-    (count(ChangeTag::Insert), count(ChangeTag::Delete))
-}
-
-/// The document as people would write it.
-pub(super) fn yaml<T: Document>(document: &T) -> String {
-    serde_saphyr::to_string(document).expect("a document has string keys only")
-}
-
-fn colored(diff: &str, colors: bool) -> String {
-    if !colors {
-        return diff.to_owned();
-    }
-    let mut text = String::new();
-    for line in diff.lines() {
-        let style = match line.as_bytes() {
-            [b'+', b'+', ..] | [b'-', b'-', ..] => anstyle::Style::new().bold(),
-            [b'+', ..] => Tone::Good.style(),
-            [b'-', ..] => Tone::Bad.style(),
-            [b'@', ..] => Tone::Busy.style(),
-            _ => anstyle::Style::new(),
-        };
-        writeln!(text, "{style}{line}{style:#}").expect("a string takes any text");
-    }
-    text
 }
 
 #[cfg(test)]
@@ -378,61 +314,5 @@ mod tests {
             (other.change, other.before),
             (Change::Updated, Some(manifest("1", "true")))
         );
-    }
-
-    #[test]
-    fn a_difference_shows_the_lines_that_change() {
-        let (old, new) = (
-            manifest("1.0.0", "echo a\necho b\n"),
-            manifest("1.1.0", "echo a\necho c\n"),
-        );
-        let diff = difference(Some(&old), Some(&new));
-        for line in [
-            "--- job/backup (stored)",
-            "+++ job/backup (given)",
-            "-version: \"1.0.0\"",
-            "+version: \"1.1.0\"",
-            "     echo a",
-            "-    echo b",
-            "+    echo c",
-        ] {
-            assert!(
-                diff.lines().any(|shown| shown == line),
-                "{line:?} is missing in\n{diff}"
-            );
-        }
-        assert_eq!(lines_changed(&old, &new), (2, 2));
-    }
-
-    #[test]
-    fn a_new_document_is_all_new_and_the_same_one_is_no_difference() {
-        let new = manifest("1", "true");
-        let diff = difference(None, Some(&new));
-        assert!(
-            diff.starts_with("--- /dev/null\n+++ job/backup (given)\n"),
-            "{diff}"
-        );
-        assert!(diff.contains("+id: backup\n"), "{diff}");
-        assert_eq!(difference(Some(&new), Some(&new)), "");
-        assert_eq!(difference::<Manifest>(None, None), "");
-    }
-
-    #[test]
-    fn what_is_shown_can_be_applied_again() {
-        let manifest = manifest("1.10", "#!/bin/sh\necho 'a: b'\n\n  echo \"done\" # really\n");
-        let again: Manifest = serde_saphyr::from_str(&yaml(&manifest)).unwrap();
-        assert_eq!(again, manifest);
-    }
-
-    #[test]
-    fn only_whole_lines_are_coloured_and_only_when_wanted() {
-        let diff = "--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y\n z\n";
-        assert_eq!(colored(diff, false), diff);
-        let shown = colored(diff, true);
-        assert!(
-            shown.contains("\u{1b}[31m-x\u{1b}[0m\n") && shown.contains("\u{1b}[32m+y\u{1b}[0m\n"),
-            "{shown:?}"
-        );
-        assert!(shown.ends_with(" z\n"), "{shown:?}");
     }
 }

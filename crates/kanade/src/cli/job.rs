@@ -6,7 +6,8 @@ use kanade_model::{JobId, Manifest, ScriptStatus, api};
 
 use super::{
     Session,
-    apply::{self, Apply, lines_changed, yaml},
+    apply::{self, Apply},
+    diff::{colored, difference, lines_changed, yaml},
     failure::Done,
     output::Paging,
     table::{Cell, Tone},
@@ -118,7 +119,9 @@ async fn history(id: &JobId, diff: bool, session: &Session) -> Done {
     let out = &session.out;
     out.show(&versions, |versions| {
         if diff {
-            differences(versions).trim_end().to_owned()
+            colored(&differences(versions), out.has_colors())
+                .trim_end()
+                .to_owned()
         } else {
             out.table(
                 &["REVISION", "VERSION", "LINES", "DESCRIPTION"],
@@ -144,16 +147,16 @@ fn history_rows(versions: &[api::JobVersion]) -> Vec<Vec<Cell>> {
 }
 
 fn differences(versions: &[api::JobVersion]) -> String {
-    let pairs = versions.windows(2).filter_map(|pair| match pair {
-        [after, before] => Some(format!(
-            "revision {} -> {}\n{}",
-            before.revision,
-            after.revision,
-            apply::difference(Some(&before.manifest), Some(&after.manifest))
-        )),
-        _ => None,
-    });
-    let text: Vec<String> = pairs.collect();
+    let pairs = versions.iter().zip(versions.iter().skip(1));
+    let name = |version: &api::JobVersion| format!("revision {}", version.revision);
+    let text: Vec<String> = pairs
+        .map(|(after, before)| {
+            difference(
+                Some((&before.manifest, &name(before))),
+                (&after.manifest, &name(after)),
+            )
+        })
+        .collect();
     if text.is_empty() {
         "there is only one version".into()
     } else {
@@ -195,9 +198,10 @@ mod tests {
         assert_eq!(lines, ["+1 -1", "+1 -1", "-"]);
         let text = differences(&versions);
         assert!(
-            text.starts_with("revision 7 -> 9\n") && text.contains("revision 4 -> 7\n"),
+            text.starts_with("--- job/backup (revision 7)\n+++ job/backup (revision 9)\n"),
             "{text}"
         );
+        assert!(text.contains("+++ job/backup (revision 7)\n"), "{text}");
         assert_eq!(differences(&versions[..1]), "there is only one version");
     }
 }

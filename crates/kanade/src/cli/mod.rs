@@ -6,6 +6,7 @@ mod agent;
 mod apply;
 mod completions;
 mod config;
+mod diff;
 mod document;
 mod exec;
 mod execution;

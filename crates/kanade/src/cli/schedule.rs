@@ -6,7 +6,8 @@ use kanade_model::{Mode, Schedule, ScheduleId, Target};
 
 use super::{
     Session,
-    apply::{self, Apply, yaml},
+    apply::{self, Apply},
+    diff::yaml,
     failure::Done,
     output::Paging,
     table::{Cell, Tone},

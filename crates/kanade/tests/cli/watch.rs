@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::double::{DEADLINE, Double, Reply, kanade};
+use crate::double::{Double, Reply};
 
 #[expect(clippy::needless_pass_by_value, reason = "callers write it in place")]
 fn execution(status: &str, targets: Value) -> Value {
@@ -241,6 +241,8 @@ async fn watching_ends_with_its_time_and_says_how_to_go_on() {
 #[cfg(unix)]
 #[tokio::test]
 async fn an_interrupted_watch_says_what_goes_on() {
+    use crate::double::{DEADLINE, kanade};
+
     let server = Double::start().await.on(
         "GET /api/executions/e-1",
         detail("running", json!({"running": 1})),

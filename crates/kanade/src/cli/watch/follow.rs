@@ -116,6 +116,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write it in place")]
     fn execution(status: &str, targets: serde_json::Value) -> api::Execution {
         let count =
             |states: &[&str]| -> u64 { states.iter().filter_map(|state| targets[state].as_u64()).sum() };
