@@ -169,7 +169,12 @@ pub(crate) struct Agent {
 
 impl Default for Agent {
     fn default() -> Self {
-        Self { embedded: false, id: None, max_runs: 16, output_limit: 256 << 10 }
+        Self {
+            embedded: false,
+            id: None,
+            max_runs: 16,
+            output_limit: 256 << 10,
+        }
     }
 }
 
@@ -206,7 +211,10 @@ pub(crate) struct Kill {
 impl Default for Kill {
     fn default() -> Self {
         let core = kanade_core::Settings::default();
-        Self { repeat: HumanDuration(core.kill_repeat), window: HumanDuration(core.kill_window) }
+        Self {
+            repeat: HumanDuration(core.kill_repeat),
+            window: HumanDuration(core.kill_window),
+        }
     }
 }
 
@@ -241,7 +249,10 @@ pub(crate) struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
     }
 }
 
@@ -290,14 +301,17 @@ impl Config {
         let mut figment = Figment::new();
         if let Some(file) = file {
             if !file.is_file() {
-                return Err(ConfigError(format!("{}: there is no such configuration file", file.display())));
+                return Err(ConfigError(format!(
+                    "{}: there is no such configuration file",
+                    file.display()
+                )));
             }
             figment = figment.merge(Toml::file_exact(file));
         }
         // `KANADE_SERVER` and the like are the command line's own; a key of the configuration has a `__` in it.
         let ours = |key: &figment::value::UncasedStr| key.as_str().contains("__") || key == "data_dir";
         let figment = figment.merge(Env::prefixed(PREFIX).filter(ours).split("__"));
-        let mut config: Self = figment.extract().map_err(explain)?;
+        let mut config: Self = figment.extract().map_err(|error| explain(&error))?;
         config.read_secrets()?;
         config.check()?;
         Ok(config)
@@ -321,21 +335,32 @@ impl Config {
         match self.auth.mode {
             AuthMode::None if !self.server.bind.ip().is_loopback() => wrong(
                 "auth.mode",
-                format!("`none` is only allowed on loopback, and server.bind is {}; use `token` or `jwt`", self.server.bind),
+                format!(
+                    "`none` is only allowed on loopback, and server.bind is {}; use `token` or `jwt`",
+                    self.server.bind
+                ),
             ),
-            AuthMode::Token if self.auth.tokens.is_empty() => {
-                wrong("auth.tokens", "mode `token` needs at least one `{ name, token }`".into())
-            }
-            AuthMode::Jwt if self.auth.jwt_secret.is_none() => {
-                wrong("auth.jwt_secret", "mode `jwt` needs `jwt_secret` or `jwt_secret_file`".into())
-            }
+            AuthMode::Token if self.auth.tokens.is_empty() => wrong(
+                "auth.tokens",
+                "mode `token` needs at least one `{ name, token }`".into(),
+            ),
+            AuthMode::Jwt if self.auth.jwt_secret.is_none() => wrong(
+                "auth.jwt_secret",
+                "mode `jwt` needs `jwt_secret` or `jwt_secret_file`".into(),
+            ),
             _ => Ok(()),
         }?;
         for (at, token) in self.auth.tokens.iter().enumerate() {
             match &token.token {
-                None => wrong(&format!("auth.tokens[{at}]"), "`token` or `token_file` is missing".into())?,
+                None => wrong(
+                    &format!("auth.tokens[{at}]"),
+                    "`token` or `token_file` is missing".into(),
+                )?,
                 Some(secret) if secret.expose().len() < SHORTEST_SECRET => {
-                    wrong(&format!("auth.tokens[{at}].token"), format!("at least {SHORTEST_SECRET} characters are wanted"))?;
+                    wrong(
+                        &format!("auth.tokens[{at}].token"),
+                        format!("at least {SHORTEST_SECRET} characters are wanted"),
+                    )?;
                 }
                 Some(_) => {}
             }
@@ -343,13 +368,19 @@ impl Config {
         if let Some(secret) = &self.auth.jwt_secret
             && secret.expose().len() < SHORTEST_JWT_SECRET
         {
-            wrong("auth.jwt_secret", format!("at least {SHORTEST_JWT_SECRET} characters are wanted for HS256"))?;
+            wrong(
+                "auth.jwt_secret",
+                format!("at least {SHORTEST_JWT_SECRET} characters are wanted for HS256"),
+            )?;
         }
         if let (Store::Sqlite { path: store }, Catalog::Redb { path: catalog })
         | (Store::Redb { path: store }, Catalog::Sqlite { path: catalog }) = (&self.store, &self.catalog)
             && store == catalog
         {
-            wrong("catalog.path", format!("{} is the store's file, of another kind", catalog.display()))?;
+            wrong(
+                "catalog.path",
+                format!("{} is the store's file, of another kind", catalog.display()),
+            )?;
         }
         if self.agent.max_runs == 0 {
             wrong("agent.max_runs", "at least 1 is wanted".into())?;
@@ -385,17 +416,24 @@ const SHORTEST_JWT_SECRET: usize = 32;
 fn read_secret(key: &str, file: &Path) -> Result<Secret, ConfigError> {
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(Secret(text.trim_end_matches(['\r', '\n']).to_owned())),
-        Err(error) => Err(ConfigError(format!("`{key}`: cannot read {}: {error}", file.display()))),
+        Err(error) => Err(ConfigError(format!(
+            "`{key}`: cannot read {}: {error}",
+            file.display()
+        ))),
     }
 }
 
-fn explain(error: figment::Error) -> ConfigError {
+fn explain(error: &figment::Error) -> ConfigError {
     let source = error.metadata.as_ref().map(|metadata| match &metadata.source {
         Some(figment::Source::File(path)) => path.display().to_string(),
         _ => metadata.name.to_string(),
     });
     let source = source.map_or_else(String::new, |source| format!("{source}: "));
-    let key = if error.path.is_empty() { String::new() } else { format!("`{}`: ", error.path.join(".")) };
+    let key = if error.path.is_empty() {
+        String::new()
+    } else {
+        format!("`{}`: ", error.path.join("."))
+    };
     // A TOML syntax error draws the line over several; its first and last say what is wrong where.
     let text = error.kind.to_string();
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());

@@ -4,7 +4,8 @@ fn load(text: &str) -> Result<Config, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("kanade.toml");
     std::fs::write(&file, text).unwrap();
-    Config::load(Some(&file)).map_err(|error| ConfigError(error.0.replace(&file.display().to_string(), "kanade.toml")))
+    Config::load(Some(&file))
+        .map_err(|error| ConfigError(error.0.replace(&file.display().to_string(), "kanade.toml")))
 }
 
 #[test]
@@ -17,16 +18,37 @@ fn each_wrong_value_is_told_in_one_line_with_file_key_and_what_is_allowed() {
     for (text, parts) in [
         ("stroe = 1", &["kanade.toml", "stroe", "store"][..]),
         ("[server]\nbnid = 'x'", &["kanade.toml", "server", "bnid", "bind"]),
-        ("[server]\nbind = 'here'", &["kanade.toml", "`server.bind`", "socket address"]),
-        ("[store]\nkind = 'sqlit'", &["kanade.toml", "`store", "sqlit", "sqlite", "redb", "memory"]),
-        ("[store]\nkind = 'redb'\npth = 'x'", &["kanade.toml", "store", "pth", "path"]),
-        ("[kill]\nwindow = 'soon'", &["kanade.toml", "`kill.window`", "soon", "30s"]),
+        (
+            "[server]\nbind = 'here'",
+            &["kanade.toml", "`server.bind`", "socket address"],
+        ),
+        (
+            "[store]\nkind = 'sqlit'",
+            &["kanade.toml", "`store", "sqlit", "sqlite", "redb", "memory"],
+        ),
+        (
+            "[store]\nkind = 'redb'\npth = 'x'",
+            &["kanade.toml", "store", "pth", "path"],
+        ),
+        (
+            "[kill]\nwindow = 'soon'",
+            &["kanade.toml", "`kill.window`", "soon", "30s"],
+        ),
         ("[server\nbind = 1", &["kanade.toml", "line 1"]),
-        ("[server]\nbind = '0.0.0.0:80'", &["`auth.mode`", "loopback", "token"]),
+        (
+            "[server]\nbind = '0.0.0.0:80'",
+            &["`auth.mode`", "loopback", "token"],
+        ),
         ("[auth]\nmode = 'token'", &["`auth.tokens`", "needs at least one"]),
         ("[auth]\nmode = 'jwt'", &["`auth.jwt_secret`", "jwt_secret_file"]),
-        ("[auth]\nmode = 'token'\ntokens = [{name = 'a', token = 'short'}]", &["auth.tokens[0].token", "16"]),
-        ("[auth]\nmode = 'jwt'\njwt_secret_file = '/no/such'", &["`auth.jwt_secret_file`", "/no/such"]),
+        (
+            "[auth]\nmode = 'token'\ntokens = [{name = 'a', token = 'short'}]",
+            &["auth.tokens[0].token", "16"],
+        ),
+        (
+            "[auth]\nmode = 'jwt'\njwt_secret_file = '/no/such'",
+            &["`auth.jwt_secret_file`", "/no/such"],
+        ),
         (
             "[store]\nkind = 'redb'\npath = 'x'\n[catalog]\nkind = 'sqlite'\npath = 'x'",
             &["`catalog.path`", "another kind"],
@@ -42,7 +64,9 @@ fn each_wrong_value_is_told_in_one_line_with_file_key_and_what_is_allowed() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = Config::load(Some(Path::new("/no/such.toml"))).unwrap_err().to_string();
+    let error = Config::load(Some(Path::new("/no/such.toml")))
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("/no/such.toml: "), "{error}");
 }
 
@@ -51,9 +75,15 @@ fn secrets_come_from_files_and_are_never_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "a-very-secret-token\n").unwrap();
-    let text = format!("[auth]\nmode = 'token'\ntokens = [{{name = 'ops', token_file = '{}'}}]", file.display());
+    let text = format!(
+        "[auth]\nmode = 'token'\ntokens = [{{name = 'ops', token_file = '{}'}}]",
+        file.display()
+    );
     let config = load(&text).unwrap();
-    assert_eq!(config.auth.tokens[0].token.as_ref().unwrap().expose(), "a-very-secret-token");
+    assert_eq!(
+        config.auth.tokens[0].token.as_ref().unwrap().expose(),
+        "a-very-secret-token"
+    );
     assert!(!format!("{config:?}").contains("very-secret"));
     assert!(!toml::to_string(&config).unwrap().contains("very-secret"));
 }
@@ -61,7 +91,9 @@ fn secrets_come_from_files_and_are_never_shown() {
 #[test]
 fn the_profiles_that_come_with_kanade_are_valid() {
     for profile in ["single-node.toml", "edge.toml", "test.toml"] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(profile);
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../config")
+            .join(profile);
         Config::load(Some(&file)).unwrap_or_else(|error| panic!("{error}"));
     }
 }

@@ -25,8 +25,10 @@ const JOBS: [&str; 5] = [
 
 /// Try kanade: a server, three agents and sample jobs in one process
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  kanade demo\n  kanade demo --data ./demo-data --bind 127.0.0.1:9000\n  \
-                        kanade demo --config config/edge.toml")]
+#[command(
+    after_help = "Example:\n  kanade demo\n  kanade demo --data ./demo-data --bind 127.0.0.1:9000\n  \
+                        kanade demo --config config/edge.toml"
+)]
 pub(crate) struct Demo {
     /// Keep the data in this folder instead of a temporary one
     #[arg(long, value_name = "DIR")]
@@ -60,9 +62,11 @@ impl Demo {
     pub(crate) async fn run(self, config: Config, log: LogTail) -> Result<()> {
         let (data_dir, bind) = (config.data_dir.clone(), config.server.bind);
         let agents = AGENTS.map(|id| id.parse::<PcId>().expect("a valid id"));
-        let server = Server::start(config, agents.to_vec(), log).await.with_context(|| {
-            format!("the demo cannot start on {bind}; `--bind 127.0.0.1:0` takes a free port")
-        })?;
+        let server = Server::start(config, agents.to_vec(), log)
+            .await
+            .with_context(|| {
+                format!("the demo cannot start on {bind}; `--bind 127.0.0.1:0` takes a free port")
+            })?;
         prepare(server.services(), &agents).await?;
         welcome(server.address()?, &data_dir, self.data.is_none());
         server.run(signals::shutdown()).await
@@ -71,7 +75,10 @@ impl Demo {
 
 /// Registers the sample jobs and the group, unless an earlier demo in this folder did.
 async fn prepare(services: &Services, agents: &[PcId]) -> Result<()> {
-    let caller = Caller { source: Some("demo".into()), ..Caller::operator() };
+    let caller = Caller {
+        source: Some("demo".into()),
+        ..Caller::operator()
+    };
     for text in JOBS {
         let manifest: Manifest = serde_saphyr::from_str(text).context("a sample job cannot be read")?;
         match services.jobs.put(&manifest, Precondition::Absent, &caller).await {
@@ -89,7 +96,11 @@ async fn prepare(services: &Services, agents: &[PcId]) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "this is what the demo is for")]
 fn welcome(address: SocketAddr, data_dir: &Path, temporary: bool) {
     let program = program();
-    let server = if address.port() == 8080 { String::new() } else { format!(" --server http://{address}") };
+    let server = if address.port() == 8080 {
+        String::new()
+    } else {
+        format!(" --server http://{address}")
+    };
     let fate = if temporary { " (removed at the end)" } else { "" };
     println!("kanade demo: http://{address}");
     println!("  data    {}{fate}", data_dir.display());

@@ -66,7 +66,16 @@ impl Deployment {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-        Ok(Self { ports: Ports { store, catalog, bus, clock, ids }, files })
+        Ok(Self {
+            ports: Ports {
+                store,
+                catalog,
+                bus,
+                clock,
+                ids,
+            },
+            files,
+        })
     }
 
     /// Writes out and closes the data files.

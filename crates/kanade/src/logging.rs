@@ -10,17 +10,29 @@ use crate::config::{Log, LogFormat};
 
 /// Starts logging; returns the tail that agents of this process show.
 pub(crate) fn start(log: &Log) -> Result<LogTail> {
-    let filter = EnvFilter::try_new(&log.level)
-        .with_context(|| format!("`log.level`: `{}` is not a tracing filter such as `info`", log.level))?;
+    let filter = EnvFilter::try_new(&log.level).with_context(|| {
+        format!(
+            "`log.level`: `{}` is not a tracing filter such as `info`",
+            log.level
+        )
+    })?;
     let tail = LogTail::default();
     let colours = std::io::stderr().is_terminal();
-    let stderr = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    let stderr = tracing_subscriber::fmt::layer()
+        .with_ansi(colours)
+        .with_writer(std::io::stderr);
     let stderr = match log.format {
         LogFormat::Text => stderr.with_target(false).boxed(),
         LogFormat::Json => stderr.json().boxed(),
     };
     let writer = tail.clone();
-    let for_tail = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-    tracing_subscriber::registry().with(filter).with(stderr).with(for_tail).init();
+    let for_tail = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(stderr)
+        .with(for_tail)
+        .init();
     Ok(tail)
 }

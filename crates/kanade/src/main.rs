@@ -8,7 +8,10 @@ mod logging;
 mod server;
 mod signals;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -42,7 +45,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Serve { config } => serve(config),
+        Command::Serve { config } => serve(config.as_deref()),
         Command::Demo(demo) => run_demo(demo),
         Command::Operator(command) => return cli::main(command, &arguments.global),
     };
@@ -52,10 +55,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(file: Option<PathBuf>) -> Result<()> {
-    let config = Config::load(file.as_deref())?;
+fn serve(file: Option<&Path>) -> Result<()> {
+    let config = Config::load(file)?;
     let log = logging::start(&config.log)?;
-    let agents = if config.agent.embedded { vec![server::agent_id(&config)?] } else { Vec::new() };
+    let agents = if config.agent.embedded {
+        vec![server::agent_id(&config)?]
+    } else {
+        Vec::new()
+    };
     runtime()?.block_on(async {
         let server = Server::start(config, agents, log).await?;
         server.run(signals::shutdown()).await
@@ -69,10 +76,16 @@ fn run_demo(demo: Demo) -> Result<()> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
-#[expect(clippy::print_stderr, reason = "an error of the program itself, which may come before the log")]
+#[expect(
+    clippy::print_stderr,
+    reason = "an error of the program itself, which may come before the log"
+)]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("kanade: {error:#}");
     ExitCode::FAILURE

@@ -37,7 +37,14 @@ impl Server {
             .with_context(|| format!("cannot listen on {bind}; is something else using this port?"))?;
         let deployment = Deployment::open(&config).await?;
         let (services, running) = Services::start(deployment.ports.clone(), config.core_settings()).await;
-        let mut server = Self { config, listener, deployment, services, running, agents: Vec::new() };
+        let mut server = Self {
+            config,
+            listener,
+            deployment,
+            services,
+            running,
+            agents: Vec::new(),
+        };
         for pc_id in agents {
             let agent = server.start_agent(pc_id, log.clone()).await?;
             server.agents.push(agent);
@@ -47,7 +54,9 @@ impl Server {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
-        self.listener.local_addr().context("cannot tell the address that is listened on")
+        self.listener
+            .local_addr()
+            .context("cannot tell the address that is listened on")
     }
 
     /// The services, for those in the same process.
@@ -58,7 +67,14 @@ impl Server {
     /// Takes requests until `shutdown`, then stops in order: requests, agents, loops, files.
     pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         tracing::info!("listening on http://{}", self.address()?);
-        let Self { config, listener, deployment, services, running, agents } = self;
+        let Self {
+            config,
+            listener,
+            deployment,
+            services,
+            running,
+            agents,
+        } = self;
         let stopping = CancellationToken::new();
         let told = stopping.clone();
         let shutdown = async move {
@@ -67,7 +83,12 @@ impl Server {
             told.cancel();
         };
         let router = kanade_http::router(services.clone(), http_settings(&config)?);
-        let mut serving = tokio::spawn(kanade_http::serve(listener, router, accept_limits(&config), shutdown));
+        let mut serving = tokio::spawn(kanade_http::serve(
+            listener,
+            router,
+            accept_limits(&config),
+            shutdown,
+        ));
         // Serving may also end by itself, with an error.
         let ended = tokio::select! {
             () = stopping.cancelled() => None,
@@ -101,11 +122,21 @@ impl Server {
             output_bytes: settings.output_limit,
             ..AgentLimits::default()
         };
-        let config = AgentConfig { log, limits, ..AgentConfig::new(pc_id.clone(), folder) };
+        let config = AgentConfig {
+            log,
+            limits,
+            ..AgentConfig::new(pc_id.clone(), folder)
+        };
         let (bus, catalog) = (Arc::clone(&ports.bus), Arc::clone(&ports.catalog));
-        Agent::start(config, bus, catalog, Arc::clone(&ports.clock), Arc::clone(&ports.ids))
-            .await
-            .with_context(|| format!("cannot start agent `{pc_id}`"))
+        Agent::start(
+            config,
+            bus,
+            catalog,
+            Arc::clone(&ports.clock),
+            Arc::clone(&ports.ids),
+        )
+        .await
+        .with_context(|| format!("cannot start agent `{pc_id}`"))
     }
 }
 
@@ -116,23 +147,32 @@ pub(crate) fn agent_id(config: &Config) -> Result<PcId> {
     }
     let name = hostname::get().context("cannot read the host's name; set agent.id")?;
     let name = name.to_string_lossy();
-    name.parse().with_context(|| format!("the host's name `{name}` cannot be an agent's id; set agent.id"))
+    name.parse()
+        .with_context(|| format!("the host's name `{name}` cannot be an agent's id; set agent.id"))
 }
 
 fn http_settings(config: &Config) -> Result<HttpSettings> {
     let secret = |secret: &Option<config::Secret>| {
-        secret.as_ref().map(|secret| secret.expose().to_owned()).context("a checked configuration has its secrets")
+        secret
+            .as_ref()
+            .map(|secret| secret.expose().to_owned())
+            .context("a checked configuration has its secrets")
     };
     let auth = match config.auth.mode {
         AuthMode::None => Auth::None,
         AuthMode::Token => {
             let mut tokens = Vec::new();
             for token in &config.auth.tokens {
-                tokens.push(NamedToken { name: token.name.clone(), token: secret(&token.token)? });
+                tokens.push(NamedToken {
+                    name: token.name.clone(),
+                    token: secret(&token.token)?,
+                });
             }
             Auth::Tokens(tokens)
         }
-        AuthMode::Jwt => Auth::Jwt { secret: secret(&config.auth.jwt_secret)? },
+        AuthMode::Jwt => Auth::Jwt {
+            secret: secret(&config.auth.jwt_secret)?,
+        },
     };
     Ok(HttpSettings {
         auth,

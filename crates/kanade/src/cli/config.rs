@@ -1,12 +1,17 @@
 //! `kanade config`: the configuration of agents, by scope.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, ValueEnum};
 use kanade_client::{Precondition, Scope};
 use kanade_model::{ConfigScope, GroupName, Invalid, PcId, api};
 
-use super::{Session, failure::Done, table::Cell};
+use super::{
+    Session,
+    failure::{Done, Failure},
+    table::Cell,
+};
+use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -42,6 +47,15 @@ pub(crate) enum ConfigCommand {
     Effective {
         /// The agent
         pc: PcId,
+    },
+    /// Show the configuration a server would start with, without its secrets
+    ///
+    /// Reads the file and the environment of this machine; no server is asked.
+    #[command(after_help = "Example:\n  kanade config show --config config/single-node.toml")]
+    Show {
+        /// The configuration; defaults without it
+        #[arg(long, value_name = "FILE", env = "KANADE_CONFIG")]
+        config: Option<PathBuf>,
     },
 }
 
@@ -165,6 +179,15 @@ pub(super) async fn run(command: ConfigCommand, session: &Session) -> Done {
                 keys.iter().for_each(|key| key.remove(scope));
             })
             .await
+        }
+        ConfigCommand::Show { config } => {
+            let config =
+                Config::load(config.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
+            out.show(&config, |config| {
+                let text =
+                    toml::to_string_pretty(config).expect("a configuration is a table of plain values");
+                text.trim_end().to_owned()
+            })
         }
         ConfigCommand::Effective { pc } => {
             let config = client.effective_config(&pc).await?;

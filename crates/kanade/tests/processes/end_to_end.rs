@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use crate::support::{Place, Server, is_alive, text, until};
+use serde_json::Value;
 
 #[test]
 fn sqlite_and_sqlite() {
@@ -31,7 +31,7 @@ fn redb_and_sqlite() {
     the_main_job("redb", "sqlite", Survives::Both);
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Survives {
     Both,
     Nothing,
@@ -46,12 +46,20 @@ fn the_main_job(store: &str, catalog: &str, survives: Survives) {
     only_an_unreferenced_job_is_deleted(&place, &server);
 
     let interrupted = fire(&server, &["exec", "tree", "--pc", "demo-1"]);
-    until("it runs", || execution(&server, &interrupted)["status"] == "running");
+    until("it runs", || {
+        execution(&server, &interrupted)["status"] == "running"
+    });
     assert_eq!(server.stop(), Some(0), "SIGTERM ends the server in order");
     let server = place.demo();
     if survives == Survives::Both {
-        assert_eq!(execution(&server, &killed)["status"], "killed", "what was recorded is there after a restart");
-        until("the interrupted run has its end", || execution(&server, &interrupted)["status"] == "completed");
+        assert_eq!(
+            execution(&server, &killed)["status"],
+            "killed",
+            "what was recorded is there after a restart"
+        );
+        until("the interrupted run has its end", || {
+            execution(&server, &interrupted)["status"] == "completed"
+        });
         let run = &results(&server, &interrupted)[0];
         assert_eq!(run["state"], "failed");
         assert!(run["stderr"].as_str().unwrap().contains("interrupted"), "{run}");
@@ -69,7 +77,9 @@ fn a_job_is_registered_and_runs_everywhere(place: &Place, server: &Server) {
         "id: hello\nversion: '1.0.0'\nexecute:\n  shell: sh\n  script: echo \"grüße from $$\"\n  timeout: 30s\n",
     );
     server.ok(&["job", "apply", "-f", text(&hello)]);
-    until("all three agents are known", || server.json(&["agent", "list"]).as_array().unwrap().len() == 3);
+    until("all three agents are known", || {
+        server.json(&["agent", "list"]).as_array().unwrap().len() == 3
+    });
     let printed = server.ok(&["exec", "hello", "--all", "--watch"]);
     assert!(printed.contains('3'), "{printed}");
     let runs = server.json(&["results", "list", "--job", "^hello$"]);
@@ -77,7 +87,10 @@ fn a_job_is_registered_and_runs_everywhere(place: &Place, server: &Server) {
     assert_eq!(runs.len(), 3, "3 of 3 results: {runs:?}");
     for run in runs {
         assert_eq!(run["exit_code"], 0);
-        assert!(run["stdout"].as_str().unwrap().starts_with("grüße from "), "{run}");
+        assert!(
+            run["stdout"].as_str().unwrap().starts_with("grüße from "),
+            "{run}"
+        );
     }
 }
 
@@ -100,25 +113,50 @@ fn a_kill_ends_every_process(place: &Place, server: &Server) -> String {
     let exec = fire(server, &["exec", "tree", "--group", "demo"]);
     let written = || -> Vec<String> {
         let files = std::fs::read_dir(&pids).unwrap();
-        let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(file.unwrap().path()).unwrap();
-        files.map(read).map(|pid| pid.trim().to_owned()).filter(|pid| pid.parse::<u32>().is_ok()).collect()
+        let read =
+            |file: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(file.unwrap().path()).unwrap();
+        files
+            .map(read)
+            .map(|pid| pid.trim().to_owned())
+            .filter(|pid| pid.parse::<u32>().is_ok())
+            .collect()
     };
-    until("every process of three trees runs", || written().len() == 15 && execution(server, &exec)["status"] == "running");
+    until("every process of three trees runs", || {
+        written().len() == 15 && execution(server, &exec)["status"] == "running"
+    });
     let processes = written();
-    assert!(processes.iter().all(|pid| is_alive(pid)), "all are there before the kill");
+    assert!(
+        processes.iter().all(|pid| is_alive(pid)),
+        "all are there before the kill"
+    );
 
     server.ok(&["kill", "--job", "tree"]);
     let killed = Instant::now();
-    until("every process is gone", || !processes.iter().any(|pid| is_alive(pid)));
+    until("every process is gone", || {
+        !processes.iter().any(|pid| is_alive(pid))
+    });
     let took = killed.elapsed();
     println!("every process of the killed runs was gone after {took:?}");
     assert!(took < Duration::from_secs(3), "{took:?}");
-    until("the execution is killed", || execution(server, &exec)["status"] == "killed");
+    until("the execution is killed", || {
+        execution(server, &exec)["status"] == "killed"
+    });
     let targets = server.json(&["executions", "show", &exec, "--targets"]);
-    let receipts: Vec<&Value> = targets["targets"].as_array().unwrap().iter().map(|target| &target["receipt"]).collect();
+    let receipts: Vec<&Value> = targets["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|target| &target["receipt"])
+        .collect();
     assert_eq!(receipts, ["confirmed"; 3], "a receipt per agent");
     for run in results(server, &exec) {
-        assert!(run["stderr"].as_str().unwrap().contains("killed by remote signal"), "{run}");
+        assert!(
+            run["stderr"]
+                .as_str()
+                .unwrap()
+                .contains("killed by remote signal"),
+            "{run}"
+        );
     }
     exec
 }
@@ -126,10 +164,16 @@ fn a_kill_ends_every_process(place: &Place, server: &Server) -> String {
 fn a_revoke_stops_a_start(server: &Server) {
     let exec = fire(server, &["exec", "hello", "--all", "--jitter", "4s"]);
     server.ok(&["revoke", "hello"]);
-    until("every target is final", || execution(server, &exec)["status"] == "completed");
+    until("every target is final", || {
+        execution(server, &exec)["status"] == "completed"
+    });
     let targets = server.json(&["executions", "show", &exec, "--targets"]);
-    let states: Vec<&str> =
-        targets["targets"].as_array().unwrap().iter().map(|target| target["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> = targets["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|target| target["state"].as_str().unwrap())
+        .collect();
     // One that drew no jitter may have started before the revoke.
     assert!(states.contains(&"refused"), "{states:?}");
     let refused = server.fails(1, &["exec", "hello", "--all"]);
@@ -139,10 +183,16 @@ fn a_revoke_stops_a_start(server: &Server) {
 }
 
 fn only_an_unreferenced_job_is_deleted(place: &Place, server: &Server) {
-    let nightly = place.write("nightly.yaml", "id: nightly\ncron: '0 0 2 * * *'\njob_id: hello\ntarget:\n  all: true\n");
+    let nightly = place.write(
+        "nightly.yaml",
+        "id: nightly\ncron: '0 0 2 * * *'\njob_id: hello\ntarget:\n  all: true\n",
+    );
     server.ok(&["schedule", "apply", "-f", text(&nightly)]);
     let refused = server.fails(1, &["job", "delete", "hello"]);
-    assert!(refused.contains("job `hello` is referenced by schedule `nightly`"), "{refused}");
+    assert!(
+        refused.contains("job `hello` is referenced by schedule `nightly`"),
+        "{refused}"
+    );
     server.ok(&["schedule", "delete", "nightly"]);
     server.ok(&["job", "delete", "hello"]);
     server.fails(1, &["job", "show", "hello"]);
@@ -157,5 +207,9 @@ fn execution(server: &Server, exec: &str) -> Value {
 }
 
 fn results(server: &Server, exec: &str) -> Vec<Value> {
-    server.json(&["results", "list", "--exec", exec]).as_array().unwrap().clone()
+    server
+        .json(&["results", "list", "--exec", exec])
+        .as_array()
+        .unwrap()
+        .clone()
 }

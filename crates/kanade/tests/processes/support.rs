@@ -28,7 +28,9 @@ impl Place {
 
     /// The same with more configuration.
     pub(crate) fn with(store: &str, catalog: &str, more: &str) -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         let text = format!(
             "data_dir = '{}'\n[server]\nbind = '127.0.0.1:0'\n[store]\nkind = '{store}'\n[catalog]\nkind = '{catalog}'\n\
              [agent]\nembedded = true\nid = 'agent-1'\n[execution]\nresend_after = '1s'\n{more}",
@@ -105,7 +107,13 @@ impl Server {
     /// SIGTERM, and the exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         let begun = Instant::now();
         while begun.elapsed() < DEADLINE {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -118,14 +126,21 @@ impl Server {
 
     /// An operator command against this server.
     pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
-        kanade().args(["--server", &self.url]).args(arguments).output().expect("the binary can be started")
+        kanade()
+            .args(["--server", &self.url])
+            .args(arguments)
+            .output()
+            .expect("the binary can be started")
     }
 
     /// What a command that must succeed prints.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.cli(arguments);
         let (stdout, stderr) = (string(&output.stdout), string(&output.stderr));
-        assert!(output.status.success(), "{arguments:?} failed\nstdout: {stdout}\nstderr: {stderr}");
+        assert!(
+            output.status.success(),
+            "{arguments:?} failed\nstdout: {stdout}\nstderr: {stderr}"
+        );
         stdout
     }
 
@@ -133,7 +148,11 @@ impl Server {
     pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.cli(arguments);
         let (stdout, stderr) = (string(&output.stdout), string(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {stdout}\nstderr: {stderr}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}\nstdout: {stdout}\nstderr: {stderr}"
+        );
         stderr
     }
 
@@ -141,7 +160,8 @@ impl Server {
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let arguments: Vec<&str> = ["--output", "json"].iter().chain(arguments).copied().collect();
         let text = self.ok(&arguments);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?} printed no JSON ({error}): {text}"))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{arguments:?} printed no JSON ({error}): {text}"))
     }
 }
 
@@ -163,8 +183,11 @@ pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
 
 /// Whether a process exists and is not just waiting to be reaped.
 pub(crate) fn is_alive(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !rest.trim_start().starts_with('Z'))
+    })
 }
 
 fn kanade() -> Command {
