@@ -67,7 +67,11 @@ async fn publish(shared: &Shared, heartbeat: Bytes) {
     }
 }
 
+/// Answers who waits for an answer. A ping may also be published to nobody's inbox: the heartbeat is the answer then.
 async fn reply(shared: &Shared, to: &Message, payload: Bytes) {
+    if to.reply.is_none() {
+        return;
+    }
     if let Err(error) = shared.bus.reply(to, payload).await {
         tracing::warn!(subject = %to.subject, %error, "cannot answer a request");
     }
