@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use kanade_model::{HumanDuration, PcId, Timestamp, api};
 
 use super::{
-    Session,
+    Context,
     failure::Done,
     output::{Paging, ago},
     table::{Cell, Tone},
@@ -56,8 +56,8 @@ pub(crate) struct Ping {
     wait: HumanDuration,
 }
 
-pub(super) async fn run(agent: Agent, session: &Session) -> Done {
-    let Session { client, out } = session;
+pub(super) async fn run(agent: Agent, context: &Context) -> Done {
+    let Context { client, out } = context;
     match agent.command {
         AgentCommand::List(paging) => out.list(client.agents(), &paging, &HEADS, row).await,
         AgentCommand::Show { pc } => {
@@ -76,8 +76,8 @@ pub(super) async fn run(agent: Agent, session: &Session) -> Done {
     }
 }
 
-pub(super) async fn ping(ping: Ping, session: &Session) -> Done {
-    let Session { client, out } = session;
+pub(super) async fn ping(ping: Ping, context: &Context) -> Done {
+    let Context { client, out } = context;
     let asked = Instant::now();
     // The server counts whole seconds, one at least.
     let wait = Duration::from_secs(ping.wait.as_secs_ceil().max(1));

@@ -8,7 +8,7 @@ use kanade_model::{Manifest, Schedule, ScriptStatus, api};
 use serde::Serialize;
 
 use super::{
-    Session,
+    Context,
     diff::{colored, difference},
     document::{self, Document, Found},
     failure::{Done, Failure},
@@ -200,13 +200,13 @@ struct Applied<A> {
 }
 
 /// Applies documents of one kind.
-pub(super) async fn run<T: Stored>(apply: &Apply, session: &Session) -> Done {
+pub(super) async fn run<T: Stored>(apply: &Apply, context: &Context) -> Done {
     let sources = files::sources(&apply.files)?;
     let found: Vec<Found<T>> = document::read(&sources).map_err(|complaints| refused(&complaints))?;
     let mut applied = Vec::new();
     let mut outcome = Ok(());
     for Found { document, place } in &found {
-        match one(document, apply.dry_run, session).await {
+        match one(document, apply.dry_run, context).await {
             Ok(one) => applied.push(one),
             Err(failure) => {
                 let left = found.len() - applied.len() - 1;
@@ -220,8 +220,8 @@ pub(super) async fn run<T: Stored>(apply: &Apply, session: &Session) -> Done {
             }
         }
     }
-    if session.out.is_json() {
-        session.out.json(&applied)?;
+    if context.out.is_json() {
+        context.out.json(&applied)?;
     }
     outcome
 }
@@ -229,9 +229,9 @@ pub(super) async fn run<T: Stored>(apply: &Apply, session: &Session) -> Done {
 async fn one<T: Stored>(
     document: &T,
     dry_run: bool,
-    session: &Session,
+    context: &Context,
 ) -> Result<Applied<T::Answer>, Failure> {
-    let Session { client, out } = session;
+    let Context { client, out } = context;
     let plan = plan(document, document.read(client).await?);
     let change = plan.change;
     let mut shown = None;

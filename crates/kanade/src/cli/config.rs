@@ -7,7 +7,7 @@ use kanade_client::{Precondition, Scope};
 use kanade_model::{ConfigScope, GroupName, Invalid, PcId, api};
 
 use super::{
-    Session,
+    Context,
     failure::{Done, Failure},
     table::Cell,
 };
@@ -157,15 +157,15 @@ impl Setting {
     }
 }
 
-pub(super) async fn run(command: ConfigCommand, session: &Session) -> Done {
-    let Session { client, out } = session;
+pub(super) async fn run(command: ConfigCommand, context: &Context) -> Done {
+    let Context { client, out } = context;
     match command {
         ConfigCommand::Get(of) => {
             let scope = client.config(&of.into()).await?.document;
-            out.show(&scope, |scope| shown(scope, session))
+            out.show(&scope, |scope| shown(scope, context))
         }
         ConfigCommand::Set { of, values } => {
-            change(&of.into(), session, |scope| {
+            change(&of.into(), context, |scope| {
                 values.into_iter().for_each(|value| value.apply(scope));
             })
             .await
@@ -175,7 +175,7 @@ pub(super) async fn run(command: ConfigCommand, session: &Session) -> Done {
             out.say("nothing is set")
         }
         ConfigCommand::Unset { of, keys } => {
-            change(&of.into(), session, |scope| {
+            change(&of.into(), context, |scope| {
                 keys.iter().for_each(|key| key.remove(scope));
             })
             .await
@@ -204,17 +204,17 @@ pub(super) async fn run(command: ConfigCommand, session: &Session) -> Done {
 }
 
 /// Reads a scope, changes it, and writes it back if nobody else has changed it in between.
-async fn change(scope: &Scope, session: &Session, change: impl FnOnce(&mut ConfigScope)) -> Done {
-    let mut read = session.client.config(scope).await?;
+async fn change(scope: &Scope, context: &Context, change: impl FnOnce(&mut ConfigScope)) -> Done {
+    let mut read = context.client.config(scope).await?;
     change(&mut read.document);
-    let stored = session
+    let stored = context
         .client
         .set_config(scope, &read.document, &Precondition::from(read.tag))
         .await?;
-    session.out.show(&stored, |stored| shown(stored, session))
+    context.out.show(&stored, |stored| shown(stored, context))
 }
 
-fn shown(scope: &ConfigScope, session: &Session) -> String {
+fn shown(scope: &ConfigScope, context: &Context) -> String {
     let set: Vec<(&str, Cell)> = Key::value_variants()
         .iter()
         .filter_map(|key| Some((key.as_str(), Cell::from(key.read(scope)?))))
@@ -222,7 +222,7 @@ fn shown(scope: &ConfigScope, session: &Session) -> String {
     if set.is_empty() {
         "nothing is set".into()
     } else {
-        session.out.fields(&set)
+        context.out.fields(&set)
     }
 }
 

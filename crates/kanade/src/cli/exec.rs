@@ -11,7 +11,7 @@ use kanade_model::{
 use uuid::Uuid;
 
 use super::{
-    Session,
+    Context,
     failure::Done,
     output::Output,
     watch::{self, Watching},
@@ -106,13 +106,13 @@ impl Exec {
     }
 }
 
-pub(super) async fn run(exec: Exec, session: &Session) -> Done {
-    let fired = fire(&session.client, &session.out, &exec.job, &exec.plan()).await?;
+pub(super) async fn run(exec: Exec, context: &Context) -> Done {
+    let fired = fire(&context.client, &context.out, &exec.job, &exec.plan()).await?;
     if !exec.watching.wanted() {
-        return session.out.show(&fired, told);
+        return context.out.show(&fired, told);
     }
-    session.out.say(&told(&fired))?;
-    watch::execution(&fired.exec_id, &exec.watching, session).await
+    context.out.say(&told(&fired))?;
+    watch::execution(&fired.exec_id, &exec.watching, context).await
 }
 
 /// Fires; when the connection fails, once more with the same key: whether or not the server has seen the first

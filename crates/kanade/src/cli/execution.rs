@@ -7,7 +7,7 @@ use kanade_model::{ExecId, ExecutionStatus, JobId, TargetState, Timestamp, api};
 use serde::Serialize;
 
 use super::{
-    Session,
+    Context,
     failure::Done,
     output::{Paging, ago},
     table::{Cell, Tone},
@@ -55,7 +55,7 @@ pub(crate) struct Show {
     watching: Watching,
 }
 
-pub(super) async fn run(command: ExecutionCommand, session: &Session) -> Done {
+pub(super) async fn run(command: ExecutionCommand, context: &Context) -> Done {
     match command {
         ExecutionCommand::List(List { job, status, paging }) => {
             let query = ExecutionQuery {
@@ -63,15 +63,15 @@ pub(super) async fn run(command: ExecutionCommand, session: &Session) -> Done {
                 status,
                 page_size: paging.page_size(),
             };
-            session
+            context
                 .out
-                .list(session.client.executions(&query), &paging, &HEADS, row)
+                .list(context.client.executions(&query), &paging, &HEADS, row)
                 .await
         }
         ExecutionCommand::Show(show) if show.watching.wanted() => {
-            watch::execution(&show.exec_id, &show.watching, session).await
+            watch::execution(&show.exec_id, &show.watching, context).await
         }
-        ExecutionCommand::Show(show) => self::show(&show, session).await,
+        ExecutionCommand::Show(show) => self::show(&show, context).await,
     }
 }
 
@@ -118,8 +118,8 @@ struct WithTargets<'a> {
     targets: &'a [api::ExecutionTarget],
 }
 
-async fn show(show: &Show, session: &Session) -> Done {
-    let Session { client, out } = session;
+async fn show(show: &Show, context: &Context) -> Done {
+    let Context { client, out } = context;
     let detail = client.execution(&show.exec_id).await?;
     let now = when::now();
     if !show.targets {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kanade_model::{GroupName, PcId, api};
 
-use super::{Session, failure::Done};
+use super::{Context, failure::Done};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupCommand {
@@ -39,8 +39,8 @@ pub(crate) enum GroupCommand {
     },
 }
 
-pub(super) async fn run(command: GroupCommand, session: &Session) -> Done {
-    let client = &session.client;
+pub(super) async fn run(command: GroupCommand, context: &Context) -> Done {
+    let client = &context.client;
     let (pc, groups) = match command {
         GroupCommand::List { pc } => (pc.clone(), client.groups(&pc).await?),
         GroupCommand::Set { pc, groups } => {
@@ -49,7 +49,7 @@ pub(super) async fn run(command: GroupCommand, session: &Session) -> Done {
         GroupCommand::Add { pc, group } => (pc.clone(), client.join_group(&pc, group).await?),
         GroupCommand::Remove { pc, group } => (pc.clone(), client.leave_group(&pc, &group).await?),
     };
-    session.out.show(&groups, |groups| told(&pc, &groups.groups))
+    context.out.show(&groups, |groups| told(&pc, &groups.groups))
 }
 
 fn told(pc: &PcId, groups: &[GroupName]) -> String {

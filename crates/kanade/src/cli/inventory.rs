@@ -5,7 +5,7 @@ use kanade_model::{DisplayField, JobId, PcId, Timestamp, api};
 use serde_json::Value;
 
 use super::{
-    Session,
+    Context,
     failure::Done,
     output::{Output, Paging, ago},
     table::{Cell, Tone},
@@ -31,8 +31,8 @@ pub(crate) enum InventoryCommand {
     },
 }
 
-pub(super) async fn run(command: InventoryCommand, session: &Session) -> Done {
-    let Session { client, out } = session;
+pub(super) async fn run(command: InventoryCommand, context: &Context) -> Done {
+    let Context { client, out } = context;
     match command {
         InventoryCommand::List(paging) => {
             out.list(client.inventory_jobs(), &paging, &HEADS, |job, _| job_row(job))

@@ -5,7 +5,7 @@ use kanade_client::Precondition;
 use kanade_model::{JobId, Manifest, ScriptStatus, api};
 
 use super::{
-    Session,
+    Context,
     apply::{self, Apply},
     diff::{colored, difference, lines_changed, yaml},
     failure::Done,
@@ -50,34 +50,34 @@ pub(crate) enum JobCommand {
     },
 }
 
-pub(super) async fn run(command: JobCommand, session: &Session) -> Done {
+pub(super) async fn run(command: JobCommand, context: &Context) -> Done {
     match command {
-        JobCommand::Apply(apply) => apply::run::<Manifest>(&apply, session).await,
+        JobCommand::Apply(apply) => apply::run::<Manifest>(&apply, context).await,
         JobCommand::List(paging) => {
-            session
+            context
                 .out
-                .list(session.client.jobs(), &paging, &HEADS, |job, _| row(job))
+                .list(context.client.jobs(), &paging, &HEADS, |job, _| row(job))
                 .await
         }
-        JobCommand::Show { job } => show(&job, session).await,
-        JobCommand::History { job, diff } => history(&job, diff, session).await,
+        JobCommand::Show { job } => show(&job, context).await,
+        JobCommand::History { job, diff } => history(&job, diff, context).await,
         JobCommand::Delete { job } => {
-            session.client.delete_job(&job, &Precondition::Any).await?;
-            session.out.say(&format!("job {job} deleted"))
+            context.client.delete_job(&job, &Precondition::Any).await?;
+            context.out.say(&format!("job {job} deleted"))
         }
     }
 }
 
-pub(super) async fn revoke(job: &JobId, session: &Session) -> Done {
-    session.client.revoke(job).await?;
-    session.out.say(&format!(
+pub(super) async fn revoke(job: &JobId, context: &Context) -> Done {
+    context.client.revoke(job).await?;
+    context.out.say(&format!(
         "job {job} revoked: agents do not start it; `kanade unrevoke {job}` lets it run again"
     ))
 }
 
-pub(super) async fn unrevoke(job: &JobId, session: &Session) -> Done {
-    session.client.unrevoke(job).await?;
-    session.out.say(&format!("job {job} may run again"))
+pub(super) async fn unrevoke(job: &JobId, context: &Context) -> Done {
+    context.client.unrevoke(job).await?;
+    context.out.say(&format!("job {job} may run again"))
 }
 
 const HEADS: [&str; 6] = ["JOB", "VERSION", "STATUS", "RUNNING", "PENDING", "DESCRIPTION"];
@@ -101,10 +101,10 @@ fn status(job: &api::Job) -> Cell {
     }
 }
 
-async fn show(id: &JobId, session: &Session) -> Done {
-    let job = session.client.job(id).await?.document;
+async fn show(id: &JobId, context: &Context) -> Done {
+    let job = context.client.job(id).await?.document;
     // Remarks in front, so that what is shown can be applied again.
-    session.out.show(&job, |job| {
+    context.out.show(&job, |job| {
         let api::Live { running, pending } = job.live;
         format!(
             "# {}, {running} running, {pending} pending\n{}",
@@ -114,9 +114,9 @@ async fn show(id: &JobId, session: &Session) -> Done {
     })
 }
 
-async fn history(id: &JobId, diff: bool, session: &Session) -> Done {
-    let versions = session.client.job_history(id).await?;
-    let out = &session.out;
+async fn history(id: &JobId, diff: bool, context: &Context) -> Done {
+    let versions = context.client.job_history(id).await?;
+    let out = &context.out;
     out.show(&versions, |versions| {
         if diff {
             colored(&differences(versions), out.has_colors())

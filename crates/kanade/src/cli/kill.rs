@@ -9,7 +9,7 @@ use kanade_model::{ExecId, ExecutionStatus, JobId, Receipt, TargetState, api};
 use serde::Serialize;
 
 use super::{
-    Session,
+    Context,
     execution::{TARGET_HEADS, target_row},
     failure::{Done, Failure},
     table::Cell,
@@ -51,8 +51,8 @@ struct Killed {
     target: api::ExecutionTarget,
 }
 
-pub(super) async fn run(kill: Kill, session: &Session) -> Done {
-    let Session { client, out } = session;
+pub(super) async fn run(kill: Kill, context: &Context) -> Done {
+    let Context { client, out } = context;
     let executions = match (&kill.what.exec_id, &kill.what.job) {
         (Some(exec), _) => {
             client.kill(exec).await?;
@@ -71,7 +71,7 @@ pub(super) async fn run(kill: Kill, session: &Session) -> Done {
     };
     if kill.watching.wanted() {
         for exec in &executions {
-            watch::bounded(exec, &kill.watching, settle(exec, client, session)).await?;
+            watch::bounded(exec, &kill.watching, settle(exec, client, context)).await?;
         }
     }
     let mut killed = Vec::new();
@@ -93,7 +93,7 @@ pub(super) async fn run(kill: Kill, session: &Session) -> Done {
             }
         }
     }
-    show(&executions, &killed, session)?;
+    show(&executions, &killed, context)?;
     let unreachable = killed
         .iter()
         .any(|killed| killed.target.receipt == Some(Receipt::Unreachable));
@@ -128,14 +128,14 @@ async fn live(client: &Client, job: &JobId) -> Result<Vec<ExecId>, Error> {
 }
 
 /// Returns when no receipt of an execution is open.
-async fn settle(exec: &ExecId, client: &Client, session: &Session) -> Result<(), Failure> {
+async fn settle(exec: &ExecId, client: &Client, context: &Context) -> Result<(), Failure> {
     let progress = Progress::spinner();
     let mut pulse = Pulse::new(client, exec);
     loop {
         let execution = match pulse.next().await? {
             Beat::Stands(execution) => execution,
             Beat::Away(error) => {
-                progress.tell(|| session.out.note(&format!("{error}; trying again")));
+                progress.tell(|| context.out.note(&format!("{error}; trying again")));
                 continue;
             }
         };
@@ -172,8 +172,8 @@ fn is_open(target: &api::ExecutionTarget) -> bool {
     )
 }
 
-fn show(executions: &[ExecId], killed: &[Killed], session: &Session) -> Done {
-    let out = &session.out;
+fn show(executions: &[ExecId], killed: &[Killed], context: &Context) -> Done {
+    let out = &context.out;
     if out.is_json() {
         return out.json(&killed);
     }

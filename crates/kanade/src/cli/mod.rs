@@ -124,7 +124,7 @@ pub(crate) enum Operator {
 }
 
 /// What a command works with.
-struct Session {
+struct Context {
     client: Client,
     out: Output,
 }
@@ -149,28 +149,28 @@ pub(crate) async fn run(command: Operator, global: &Global) -> ExitCode {
 }
 
 async fn attempt(command: Operator, global: &Global) -> Done {
-    let session = Session {
+    let context = Context {
         client: global.client()?,
         out: Output::new(global.output, !global.no_color),
     };
     match command {
-        Operator::Job(command) => job::run(command, &session).await,
-        Operator::Exec(exec) => exec::run(exec, &session).await,
-        Operator::Kill(kill) => kill::run(kill, &session).await,
-        Operator::Run(script) => run::run(script, &session).await,
-        Operator::Ping(ping) => agent::ping(ping, &session).await,
-        Operator::Revoke { job } => job::revoke(&job, &session).await,
-        Operator::Unrevoke { job } => job::unrevoke(&job, &session).await,
-        Operator::Schedule(command) => schedule::run(command, &session).await,
-        Operator::Group(command) => group::run(command, &session).await,
-        Operator::Config(command) => config::run(command, &session).await,
-        Operator::Agent(agent) => agent::run(agent, &session).await,
-        Operator::Executions(command) => execution::run(command, &session).await,
-        Operator::Results(command) => result::run(command, &session).await,
-        Operator::Audit(audit) => record::audit(audit, &session).await,
-        Operator::Inventory(command) => inventory::run(command, &session).await,
-        Operator::DeadLetters(letters) => record::dead_letters(letters, &session).await,
-        Operator::Completions(completions) => completions::run(&completions, &session.out),
+        Operator::Job(command) => job::run(command, &context).await,
+        Operator::Exec(exec) => exec::run(exec, &context).await,
+        Operator::Kill(kill) => kill::run(kill, &context).await,
+        Operator::Run(script) => run::run(script, &context).await,
+        Operator::Ping(ping) => agent::ping(ping, &context).await,
+        Operator::Revoke { job } => job::revoke(&job, &context).await,
+        Operator::Unrevoke { job } => job::unrevoke(&job, &context).await,
+        Operator::Schedule(command) => schedule::run(command, &context).await,
+        Operator::Group(command) => group::run(command, &context).await,
+        Operator::Config(command) => config::run(command, &context).await,
+        Operator::Agent(agent) => agent::run(agent, &context).await,
+        Operator::Executions(command) => execution::run(command, &context).await,
+        Operator::Results(command) => result::run(command, &context).await,
+        Operator::Audit(audit) => record::audit(audit, &context).await,
+        Operator::Inventory(command) => inventory::run(command, &context).await,
+        Operator::DeadLetters(letters) => record::dead_letters(letters, &context).await,
+        Operator::Completions(completions) => completions::run(&completions, &context.out),
     }
 }
 

@@ -5,7 +5,7 @@ use kanade_client::AuditQuery;
 use kanade_model::{Timestamp, api};
 
 use super::{
-    Session,
+    Context,
     failure::Done,
     output::{Paging, ago},
     table::{Cell, shortened},
@@ -50,7 +50,7 @@ pub(crate) struct DeadLetters {
     paging: Paging,
 }
 
-pub(super) async fn audit(audit: Audit, session: &Session) -> Done {
+pub(super) async fn audit(audit: Audit, context: &Context) -> Done {
     let Audit {
         actor,
         action,
@@ -67,16 +67,16 @@ pub(super) async fn audit(audit: Audit, session: &Session) -> Done {
         since,
         page_size: paging.page_size(),
     };
-    session
+    context
         .out
-        .list(session.client.audit(&query), &paging, &AUDIT_HEADS, audit_row)
+        .list(context.client.audit(&query), &paging, &AUDIT_HEADS, audit_row)
         .await
 }
 
-pub(super) async fn dead_letters(letters: DeadLetters, session: &Session) -> Done {
+pub(super) async fn dead_letters(letters: DeadLetters, context: &Context) -> Done {
     let paging = letters.paging;
-    let letters = session.client.dead_letters(paging.page_size());
-    session
+    let letters = context.client.dead_letters(paging.page_size());
+    context
         .out
         .list(letters, &paging, &LETTER_HEADS, letter_row)
         .await

@@ -5,7 +5,7 @@ use kanade_client::{Outcome, RunQuery};
 use kanade_model::{ResultId, RunState, Timestamp, api};
 
 use super::{
-    Session,
+    Context,
     execution::{exit_code, took},
     failure::Done,
     output::{Output, Paging, ago},
@@ -79,7 +79,7 @@ impl From<Status> for Outcome {
     }
 }
 
-pub(super) async fn run(command: ResultCommand, session: &Session) -> Done {
+pub(super) async fn run(command: ResultCommand, context: &Context) -> Done {
     match command {
         ResultCommand::List(list) => {
             let List {
@@ -102,16 +102,16 @@ pub(super) async fn run(command: ResultCommand, session: &Session) -> Done {
                 since,
                 page_size: paging.page_size(),
             };
-            session
+            context
                 .out
-                .list(session.client.results(&query), &paging, &HEADS, row)
+                .list(context.client.results(&query), &paging, &HEADS, row)
                 .await
         }
         ResultCommand::Show { result_id } => {
-            let run = session.client.result(result_id).await?;
-            session
+            let run = context.client.result(result_id).await?;
+            context
                 .out
-                .show(&run, |run| detail(run, when::now(), &session.out))
+                .show(&run, |run| detail(run, when::now(), &context.out))
         }
     }
 }

@@ -7,7 +7,7 @@ use kanade_client::{Client, Error};
 use kanade_model::{HumanDuration, PcId, RunState, api};
 
 use super::{
-    OnPc, Session,
+    Context, OnPc,
     failure::{Done, Failure},
     files,
 };
@@ -62,8 +62,8 @@ impl Shell {
     }
 }
 
-pub(super) async fn run(run: Run, session: &Session) -> Done {
-    let Session { client, out } = session;
+pub(super) async fn run(run: Run, context: &Context) -> Done {
+    let Context { client, out } = context;
     let script = match &run.file {
         Some(path) => files::text(path)?,
         None => run.script.join(" "),

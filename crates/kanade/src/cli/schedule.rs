@@ -5,7 +5,7 @@ use kanade_client::Precondition;
 use kanade_model::{Mode, Schedule, ScheduleId, Target};
 
 use super::{
-    Session,
+    Context,
     apply::{self, Apply},
     diff::yaml,
     failure::Done,
@@ -55,10 +55,10 @@ pub(crate) enum ScheduleCommand {
     },
 }
 
-pub(super) async fn run(command: ScheduleCommand, session: &Session) -> Done {
-    let Session { client, out } = session;
+pub(super) async fn run(command: ScheduleCommand, context: &Context) -> Done {
+    let Context { client, out } = context;
     match command {
-        ScheduleCommand::Apply(apply) => apply::run::<Schedule>(&apply, session).await,
+        ScheduleCommand::Apply(apply) => apply::run::<Schedule>(&apply, context).await,
         ScheduleCommand::List(paging) => {
             out.list(client.schedules(), &paging, &HEADS, |schedule, _| row(schedule))
                 .await
@@ -72,7 +72,7 @@ pub(super) async fn run(command: ScheduleCommand, session: &Session) -> Done {
             let job = if cascade { " and its job revoked" } else { "" };
             out.say(&format!("schedule {schedule} disabled{job}"))
         }
-        ScheduleCommand::Enable { schedule } => enable(&schedule, session).await,
+        ScheduleCommand::Enable { schedule } => enable(&schedule, context).await,
         ScheduleCommand::Delete { schedule } => {
             client.delete_schedule(&schedule, &Precondition::Any).await?;
             out.say(&format!("schedule {schedule} deleted"))
@@ -80,17 +80,17 @@ pub(super) async fn run(command: ScheduleCommand, session: &Session) -> Done {
     }
 }
 
-async fn enable(id: &ScheduleId, session: &Session) -> Done {
-    let read = session.client.schedule(id).await?;
+async fn enable(id: &ScheduleId, context: &Context) -> Done {
+    let read = context.client.schedule(id).await?;
     if read.document.enabled {
-        return session.out.say(&format!("schedule {id} is enabled already"));
+        return context.out.say(&format!("schedule {id} is enabled already"));
     }
     let enabled = Schedule {
         enabled: true,
         ..read.document
     };
-    session.client.put_schedule(&enabled, &read.tag.into()).await?;
-    session.out.say(&format!("schedule {id} enabled"))
+    context.client.put_schedule(&enabled, &read.tag.into()).await?;
+    context.out.say(&format!("schedule {id} enabled"))
 }
 
 const HEADS: [&str; 6] = ["SCHEDULE", "CRON (UTC)", "JOB", "TARGET", "MODE", "ENABLED"];

@@ -13,7 +13,7 @@ use kanade_client::{Client, TargetQuery};
 use kanade_model::{ExecId, HumanDuration, TargetState, api};
 
 use super::{
-    Session,
+    Context,
     failure::{Done, Failure},
     table::{Tone, one_line, shortened},
     when,
@@ -45,15 +45,15 @@ impl Watching {
 }
 
 /// Watches an execution to its end; a failure unless all its targets have succeeded.
-pub(super) async fn execution(exec: &ExecId, watching: &Watching, session: &Session) -> Done {
-    let progress = Progress::targets(&session.out);
-    let watch = follow(exec, session, &progress);
+pub(super) async fn execution(exec: &ExecId, watching: &Watching, context: &Context) -> Done {
+    let progress = Progress::targets(&context.out);
+    let watch = follow(exec, context, &progress);
     let (execution, ending) = bounded(exec, watching, watch).await?;
     progress.clear();
-    if session.out.is_json() {
-        session.out.json(&session.client.execution(exec).await?)?;
+    if context.out.is_json() {
+        context.out.json(&context.client.execution(exec).await?)?;
     } else {
-        session.out.line(&summary(&execution, ending, session))?;
+        context.out.line(&summary(&execution, ending, context))?;
     }
     match ending {
         Ending::AllSucceeded => Ok(()),
@@ -92,10 +92,10 @@ pub(super) async fn bounded<T>(
 
 async fn follow(
     exec: &ExecId,
-    session: &Session,
+    context: &Context,
     progress: &Progress,
 ) -> Result<(api::Execution, Ending), Failure> {
-    let Session { client, out } = session;
+    let Context { client, out } = context;
     let mut pulse = Pulse::new(client, exec);
     let mut follow = Follow::default();
     loop {
@@ -180,13 +180,13 @@ fn words(state: TargetState) -> String {
     state.as_str().replace('_', " ")
 }
 
-fn summary(execution: &api::Execution, ending: Ending, session: &Session) -> String {
+fn summary(execution: &api::Execution, ending: Ending, context: &Context) -> String {
     let tone = if ending == Ending::AllSucceeded {
         Tone::Good
     } else {
         Tone::Bad
     };
-    let counts = session.out.toned(&counts(execution), tone);
+    let counts = context.out.toned(&counts(execution), tone);
     let took = execution
         .finished_at
         .map(|at| format!(" in {}", when::span(at.since(execution.initiated_at))));
