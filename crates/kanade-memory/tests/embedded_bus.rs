@@ -174,6 +174,38 @@ async fn senders_are_told_when_the_last_consumer_leaves() {
 }
 
 #[tokio::test]
+async fn senders_that_wait_for_room_are_told_too() {
+    let bus = EmbeddedBus::with_limits(small());
+    let mut consumer = bus.consume(Durable::Results).await.unwrap();
+    let in_queue: Vec<_> = (0..3).map(|_| send(&bus, "results.r", "x")).collect();
+    settle().await;
+    let all_room = consumer.next(9).await.unwrap();
+    let waiting = send(&bus, "results.r", "x");
+    settle().await;
+    assert!(
+        !waiting.is_finished(),
+        "a consumer has all the room there is in its hand"
+    );
+    drop(consumer);
+    let told = within(SOON, "an answer to a sender outside", waiting)
+        .await
+        .unwrap();
+    assert_eq!(
+        told,
+        Err(BusErrorKind::Unavailable),
+        "whatever becomes of that batch"
+    );
+    all_room.acknowledge().await.unwrap();
+    assert!(
+        join_all(in_queue)
+            .await
+            .into_iter()
+            .all(|sent| sent.unwrap() == Ok(())),
+        "it was recorded"
+    );
+}
+
+#[tokio::test]
 async fn several_readers_wake_for_several_messages() {
     let bus = EmbeddedBus::new();
     let mut readers = Vec::new();

@@ -1,7 +1,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use kanade_core::{Error, Repeatable};
-use kanade_model::{FanoutPlan, HumanDuration, Rollout, ScriptStatus, Strategy, TargetState, Version, Wave};
+use kanade_model::{FanoutPlan, ScriptStatus, TargetState, Version};
 use kanade_ports::{Bucket, Catalog, ExecutionStore, Precondition, SendState};
 
 use crate::world::{World, at, come, id, manifest, next_command, operator};
@@ -194,32 +194,7 @@ async fn a_repeated_fire_answers_what_the_first_one_led_to() {
 async fn a_send_goes_out_at_its_time_also_after_a_restart() {
     let mut world = World::new().await;
     world.job("backup").await;
-    for (pc, group) in [("pc-1", "first"), ("pc-2", "second")] {
-        world
-            .services
-            .agents
-            .join(&id(pc), &id(group), &operator())
-            .await
-            .unwrap();
-    }
-    let wave = |group, secs| Wave {
-        group: id(group),
-        delay: HumanDuration(Duration::from_secs(secs)),
-    };
-    let waves = vec![wave("first", 0), wave("second", 3600)];
-    let plan = FanoutPlan {
-        rollout: Some(Rollout {
-            strategy: Strategy::Wave,
-            waves,
-        }),
-        ..Default::default()
-    };
-    let fired = world
-        .services
-        .fires
-        .fire(&id("backup"), &plan, &operator(), None)
-        .await
-        .unwrap();
+    let fired = world.fire_in_two_waves("backup", Duration::from_secs(3600)).await;
     next_command(&mut world.commands).await;
     world
         .until("the first is recorded as sent", async || {

@@ -2,10 +2,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::StreamExt;
 use kanade_core::Error;
-use kanade_model::{
-    EventKill, ExecutionStatus, FanoutPlan, HumanDuration, Receipt, Rollout, Strategy, Subject, TargetState,
-    Wave,
-};
+use kanade_model::{EventKill, ExecutionStatus, Receipt, Subject, TargetState};
 use kanade_ports::{Bus, Clock, ExecutionStore, SendState};
 
 use crate::world::{World, come, encode, id, next_command, operator};
@@ -158,32 +155,7 @@ async fn a_kill_is_repeated_for_its_window_and_then_settled() {
 async fn a_killed_execution_sends_nothing_more_also_after_a_restart() {
     let mut world = World::new().await;
     world.job("backup").await;
-    for (pc, group) in [("pc-1", "first"), ("pc-2", "second")] {
-        world
-            .services
-            .agents
-            .join(&id(pc), &id(group), &operator())
-            .await
-            .unwrap();
-    }
-    let wave = |group, secs| Wave {
-        group: id(group),
-        delay: HumanDuration(Duration::from_secs(secs)),
-    };
-    let waves = vec![wave("first", 0), wave("second", 60)];
-    let plan = FanoutPlan {
-        rollout: Some(Rollout {
-            strategy: Strategy::Wave,
-            waves,
-        }),
-        ..Default::default()
-    };
-    let fired = world
-        .services
-        .fires
-        .fire(&id("backup"), &plan, &operator(), None)
-        .await
-        .unwrap();
+    let fired = world.fire_in_two_waves("backup", Duration::from_secs(60)).await;
     let command = next_command(&mut world.commands).await;
     world.started(&command, "pc-1").await;
     world

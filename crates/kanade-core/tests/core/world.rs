@@ -14,8 +14,8 @@ use futures::{FutureExt, StreamExt};
 use kanade_core::{Ports, Running, Services, Settings};
 use kanade_memory::{EmbeddedBus, ManualClock, MemoryCatalog, MemoryStore, SeededIds};
 use kanade_model::{
-    Caller, Command, EventStarted, ExecId, ExecResult, FanoutPlan, Heartbeat, JobId, Manifest, PcId,
-    ResultId, Subject, Target, TargetState, Timestamp, api,
+    Caller, Command, EventStarted, ExecId, ExecResult, FanoutPlan, Heartbeat, HumanDuration, JobId, Manifest,
+    PcId, ResultId, Rollout, Strategy, Subject, Target, TargetState, Timestamp, Wave, api,
 };
 use kanade_ports as ports;
 use kanade_ports::{
@@ -149,6 +149,32 @@ impl World {
         self.services
             .fires
             .fire(&id(job), &at(pcs), &operator(), None)
+            .await
+            .unwrap()
+    }
+
+    /// Fires at pc-1 now and at pc-2 after a while.
+    pub(crate) async fn fire_in_two_waves(&self, job: &str, later: Duration) -> api::Fired {
+        for (pc, group) in [("pc-1", "first"), ("pc-2", "second")] {
+            let joined = self.services.agents.join(&id(pc), &id(group), &operator()).await;
+            joined.unwrap();
+        }
+        let wave = |group, delay| Wave {
+            group: id(group),
+            delay: HumanDuration(delay),
+        };
+        let waves = vec![wave("first", Duration::ZERO), wave("second", later)];
+        let rollout = Some(Rollout {
+            strategy: Strategy::Wave,
+            waves,
+        });
+        let plan = FanoutPlan {
+            rollout,
+            ..FanoutPlan::default()
+        };
+        self.services
+            .fires
+            .fire(&id(job), &plan, &operator(), None)
             .await
             .unwrap()
     }
