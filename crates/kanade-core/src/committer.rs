@@ -8,7 +8,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use kanade_ports::{ChangeSet, ErrorKind, ExecutionStore, Outcome, StoreError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// The most sets in one commit.
 const MAX_SETS: usize = 1024;
@@ -32,7 +32,13 @@ pub type Observer = Arc<dyn Fn(&ChangeSet) + Send + Sync>;
 
 struct Request {
     set: ChangeSet,
+    waiter: Waiter,
+}
+
+struct Waiter {
     weight: usize,
+    /// The set's place among the bytes that wait; free again when this is dropped, also by a caller that goes away.
+    _room: OwnedSemaphorePermit,
     answer: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
@@ -46,7 +52,6 @@ impl Committer {
             store,
             observer,
             requests,
-            room: Arc::clone(&room),
             trouble: Arc::clone(&trouble),
             carried: None,
         };
@@ -88,14 +93,20 @@ impl Committer {
     ) -> Result<oneshot::Receiver<Result<Outcome, StoreError>>, StoreError> {
         let weight = set.weight().clamp(1, MAX_WAITING_BYTES);
         let permits = u32::try_from(weight.div_ceil(PERMIT)).expect("bounded above");
-        self.room
-            .acquire_many(permits)
+        let _room = Arc::clone(&self.room)
+            .acquire_many_owned(permits)
             .await
-            .map_err(|_| stopping())?
-            .forget();
+            .map_err(|_| stopping())?;
         let (answer, answered) = oneshot::channel();
         self.queue
-            .send(Request { set, weight, answer })
+            .send(Request {
+                set,
+                waiter: Waiter {
+                    weight,
+                    _room,
+                    answer,
+                },
+            })
             .await
             .map_err(|_| stopping())?;
         Ok(answered)
@@ -113,7 +124,6 @@ struct Loop {
     store: Arc<dyn ExecutionStore>,
     observer: Observer,
     requests: mpsc::Receiver<Request>,
-    room: Arc<Semaphore>,
     trouble: Arc<Mutex<Option<String>>>,
     /// Taken from the queue, but too large for the commit it would have been in.
     carried: Option<Request>,
@@ -122,9 +132,7 @@ struct Loop {
 impl Loop {
     async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
-            let permits: usize = batch.iter().map(|request| request.weight.div_ceil(PERMIT)).sum();
             self.commit(batch).await;
-            self.room.add_permits(permits);
         }
     }
 
@@ -133,17 +141,17 @@ impl Loop {
             Some(request) => request,
             None => self.requests.recv().await?,
         };
-        let mut bytes = first.weight;
+        let mut bytes = first.waiter.weight;
         let mut batch = vec![first];
         while batch.len() < MAX_SETS {
             let Ok(request) = self.requests.try_recv() else {
                 break;
             };
-            if bytes + request.weight > MAX_BYTES {
+            if bytes + request.waiter.weight > MAX_BYTES {
                 self.carried = Some(request);
                 break;
             }
-            bytes += request.weight;
+            bytes += request.waiter.weight;
             batch.push(request);
         }
         Some(batch)
@@ -153,26 +161,26 @@ impl Loop {
     async fn commit(&mut self, batch: Vec<Request>) {
         let mut parts = VecDeque::from([batch]);
         while let Some(mut part) = parts.pop_front() {
-            let (sets, answers): (Vec<_>, Vec<_>) = part
+            let (sets, waiters): (Vec<_>, Vec<_>) = part
                 .drain(..)
-                .map(|request| (request.set, (request.answer, request.weight)))
+                .map(|request| (request.set, request.waiter))
                 .unzip();
             match self.store.apply(&sets).await {
                 Ok(outcomes) => {
                     self.note(None);
-                    for ((set, (answer, _)), outcome) in sets.iter().zip(answers).zip(outcomes) {
+                    for ((set, waiter), outcome) in sets.iter().zip(waiters).zip(outcomes) {
                         if outcome == Outcome::Applied {
                             (self.observer)(set);
                         }
                         // A caller that went away does not want to know.
-                        drop(answer.send(Ok(outcome)));
+                        drop(waiter.answer.send(Ok(outcome)));
                     }
                 }
                 Err(error) if sets.len() > 1 && concerns_one_set(error.kind()) => {
                     let mut left: Vec<Request> = sets
                         .into_iter()
-                        .zip(answers)
-                        .map(|(set, (answer, weight))| Request { set, weight, answer })
+                        .zip(waiters)
+                        .map(|(set, waiter)| Request { set, waiter })
                         .collect();
                     let right = left.split_off(left.len() / 2);
                     parts.push_front(right);
@@ -183,8 +191,8 @@ impl Loop {
                         self.note(Some(&error));
                     }
                     let error = Arc::new(error);
-                    for (answer, _) in answers {
-                        drop(answer.send(Err(StoreError::shared(&error))));
+                    for waiter in waiters {
+                        drop(waiter.answer.send(Err(StoreError::shared(&error))));
                     }
                 }
             }

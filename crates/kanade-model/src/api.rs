@@ -32,7 +32,7 @@ body! {
         #[serde(default, skip_serializing_if = "Option::is_none")] pub script_status: Option<ScriptStatus>,
     }
 
-    /// Executions of a job that are not final.
+    /// Executions of a job that are pending or running; those labelled expired count as neither.
     pub struct Live {
         /// With something started.
         pub running: u64,

@@ -430,7 +430,7 @@ pub struct KeyRecord {
     pub at: Timestamp,
 }
 
-/// Executions of a job that are not final.
+/// Executions of a job that are pending or running; those labelled expired count as neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LiveCount {
     /// With something started.

@@ -1,4 +1,7 @@
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use kanade_core::Committer;
@@ -133,4 +136,32 @@ async fn a_full_disk_is_told_to_callers_and_to_readiness_and_passes() {
     world.store.full.store(false, Ordering::SeqCst);
     world.fire("backup", &["pc-1"]).await;
     assert_eq!(world.services.check().await["store"], Ok(()));
+}
+
+#[tokio::test]
+async fn callers_that_go_away_take_no_room_with_them() {
+    let store = Arc::new(FaultyStore::default());
+    let (committer, run) = Committer::new(store.clone(), Arc::new(|_| {}));
+    // Nothing is committed yet: the queue fills up, and the others give up while they wait for a place in it. They
+    // are more than fit into all the room there is.
+    for _ in 0..300_000 {
+        let mut commit = Box::pin(tokio::task::unconstrained(committer.commit(letter(""))));
+        assert!(futures::poll!(&mut commit).is_pending());
+    }
+    let Change::DeadLetter(light) = letter("last").lead else {
+        unreachable!("a letter")
+    };
+    let large = Change::DeadLetter(DeadLetter {
+        payload: "x".repeat(1 << 20),
+        ..light
+    });
+    let last = async {
+        let outcome = committer.commit(ChangeSet::of(large)).await;
+        drop(committer);
+        outcome
+    };
+    let (outcome, ()) = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(last, run) })
+        .await
+        .expect("there is room for a large one");
+    assert_eq!(outcome.unwrap(), Outcome::Applied);
 }
