@@ -4,6 +4,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use kanade_model::{Pattern, Subject};
@@ -136,7 +137,8 @@ impl Agent {
                 .in_hand
                 .take(command.request_id, command.exec_id.clone(), usize::MAX)
             {
-                shared.carry_out(record, hold);
+                let settle_in = shared.config.limits.settle_in;
+                shared.carry_out(record, hold, settle_in);
             }
         }
         let pc_id = &shared.config.pc_id;
@@ -204,9 +206,9 @@ impl Shared {
     }
 
     /// Carries out a run that is in the journal.
-    pub(crate) fn carry_out(self: &Arc<Self>, record: RunRecord, hold: Hold) {
+    pub(crate) fn carry_out(self: &Arc<Self>, record: RunRecord, hold: Hold, settle_in: Duration) {
         self.work
-            .spawn(Run::new(Arc::clone(self), record, hold).carry_out());
+            .spawn(Run::new(Arc::clone(self), record, hold, settle_in).carry_out());
     }
 
     /// One attempt to send what the journal could not keep. Whether the bus has it.

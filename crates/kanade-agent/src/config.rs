@@ -49,6 +49,8 @@ pub struct AgentLimits {
     pub output_bytes: usize,
     /// The largest result as it is sent; output is cut further when it would not fit.
     pub message_bytes: usize,
+    /// How long what an earlier start had accepted and not begun waits for kills that came while nobody listened.
+    pub settle_in: Duration,
     /// How long the first Command waits for a first look at the catalog.
     pub first_contact_within: Duration,
     /// How long a stop waits for the bus to take what is in the outbox. What it does not take is sent after the next
@@ -64,6 +66,7 @@ impl Default for AgentLimits {
             output_bytes: 256 * 1024,
             // A message of 1 MiB, less what a transport may wrap around it.
             message_bytes: 1_000_000,
+            settle_in: Duration::ZERO,
             first_contact_within: Duration::from_secs(5),
             flush_within: Duration::from_secs(3),
         }

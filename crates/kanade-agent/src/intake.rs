@@ -1,6 +1,6 @@
 //! Takes in what the server says: Commands into the journal, kills to the runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kanade_model::{Command, ExecId, ResultId};
@@ -56,9 +56,9 @@ async fn accept(shared: Arc<Shared>, message: Message) {
         started: None,
     };
     match shared.journal.accept(record.clone(), script).await {
-        Ok(Accepted::New) => shared.carry_out(record, hold),
+        Ok(Accepted::New) => shared.carry_out(record, hold, Duration::ZERO),
         // The disk has said that it did not keep it, and did.
-        Ok(Accepted::Unreported(record)) => shared.carry_out(*record, hold),
+        Ok(Accepted::Unreported(record)) => shared.carry_out(*record, hold, Duration::ZERO),
         Ok(Accepted::Reported) => {
             tracing::debug!(job = %record.command.id, "a Command came again after its end");
         }

@@ -21,6 +21,8 @@ pub(crate) struct Run {
     shared: Arc<Shared>,
     record: RunRecord,
     hold: Hold,
+    /// Kills that came while nobody listened get this long to come again before the run starts.
+    settle_in: Duration,
 }
 
 /// How a run leaves the agent's hands.
@@ -34,8 +36,13 @@ enum End {
 }
 
 impl Run {
-    pub(crate) fn new(shared: Arc<Shared>, record: RunRecord, hold: Hold) -> Self {
-        Self { shared, record, hold }
+    pub(crate) fn new(shared: Arc<Shared>, record: RunRecord, hold: Hold, settle_in: Duration) -> Self {
+        Self {
+            shared,
+            record,
+            hold,
+            settle_in,
+        }
     }
 
     /// Carries the run out and reports it.
@@ -87,6 +94,7 @@ impl Run {
             slots,
             ..
         } = &*self.shared;
+        clock.sleep(self.settle_in).await;
         let command = &self.record.command;
         knowledge.admit(command).await?;
         let jitter = command.jitter_secs.unwrap_or(0);
@@ -122,7 +130,14 @@ impl Run {
             output_limit: self.shared.config.limits.output_bytes,
             closing: self.shared.closing.clone(),
         };
-        match Process::start(launch).await {
+        // The folder a script is to run in may be on a disk that hangs. There is no process before this returns.
+        let started = tokio::select! {
+            biased;
+            () = self.hold.killed() => return End::Finished(self.killed_before_start()),
+            () = self.shared.stopping.cancelled() => return End::Later,
+            started = Process::start(launch) => started,
+        };
+        match started {
             Ok(process) => {
                 tracing::info!(job = %command.id, version = %command.version, run = %self.record.result_id, "started");
                 // Side by side: a disk that hangs must not keep a kill from working.

@@ -8,7 +8,7 @@ use kanade_model::{
     Heartbeat, Invalid, LogsRequest, PcId, RequestId, RunAs, Shell, Staleness, Subject, api,
     effective_config,
 };
-use kanade_ports::{Bus, BusErrorKind, Clock, Ids, Key, Precondition, Revision};
+use kanade_ports::{Bus, BusErrorKind, Clock, ExecutionStore, Ids, Key, Precondition, Revision};
 use serde_json::{Value, json};
 
 use crate::{Audit, Documents, Error, Stored, error::Result};
@@ -19,7 +19,7 @@ const RUN_TIMEOUT_SECS: u64 = 60;
 /// What an ad-hoc run may take at most, as it keeps a request open.
 const LONGEST_RUN_SECS: u64 = 24 * 3600;
 /// Ad-hoc runs name no job; agents' readers want one.
-const AD_HOC: &str = "adhoc";
+pub(crate) const AD_HOC: &str = "adhoc";
 
 /// Whose configuration a scope is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,7 @@ impl Scope {
 #[derive(Clone)]
 pub struct Agents {
     pub(crate) documents: Documents,
+    pub(crate) store: Arc<dyn ExecutionStore>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
@@ -288,6 +289,19 @@ impl Agents {
             let allowed = format!("1 to {LONGEST_RUN_SECS} seconds");
             return Err(Invalid::new("timeout_secs", timeout_secs.to_string(), allowed).into());
         }
+        if let Some(jitter) = request.jitter_secs
+            && jitter > LONGEST_RUN_SECS
+        {
+            let allowed = format!("{LONGEST_RUN_SECS} seconds at most");
+            return Err(Invalid::new("jitter_secs", jitter.to_string(), allowed).into());
+        }
+        if let Some(exec_id) = &request.exec_id
+            && self.store.execution(exec_id).await?.is_some()
+        {
+            let allowed = "an id that no execution has; its outcome would be mixed up with this run's";
+            return Err(Invalid::new("exec_id", exec_id.as_str(), allowed).into());
+        }
+        let jitter = Duration::from_secs(request.jitter_secs.unwrap_or(0));
         if request.script.len() > kanade_model::Manifest::LONGEST_SCRIPT {
             return Err(Invalid::new("script", &request.script, "512 KiB at most").into());
         }
@@ -303,7 +317,8 @@ impl Agents {
             jitter_secs: request.jitter_secs,
             run_as: RunAs::System,
             cwd: None,
-            deadline_at: None,
+            // Nobody waits for a run that starts later.
+            deadline_at: Some(self.clock.now().plus(jitter + RUN_GRACE)),
             staleness: Staleness::Unchecked,
         };
         let mut results = self.bus.subscribe(&Subject::result(request_id).into()).await?;
@@ -324,7 +339,6 @@ impl Agents {
             }
             None
         };
-        let jitter = Duration::from_secs(request.jitter_secs.unwrap_or(0));
         let wait = Duration::from_secs(timeout_secs) + jitter + RUN_GRACE;
         let pc = &request.pc_id;
         let silent = || Error::TimedOut(format!("agent `{pc}` sent no result within {}s", wait.as_secs()));

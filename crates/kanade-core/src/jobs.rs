@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kanade_model::{AuditAction, Caller, JobId, Manifest, Schedule, ScriptStatus};
+use kanade_model::{AuditAction, Caller, Invalid, JobId, Manifest, Schedule, ScriptStatus};
 use kanade_ports::{ExecutionStore, Key, LiveCount, Precondition, Revision};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
     Audit, Documents, Error, Stored,
+    agents::AD_HOC,
     documents::not_found,
     error::{Result, chain},
 };
@@ -116,6 +117,14 @@ impl Jobs {
     /// [`Error::Invalid`], [`Error::Changed`].
     pub async fn put(&self, manifest: &Manifest, when: Precondition, caller: &Caller) -> Result<Revision> {
         manifest.check()?;
+        if manifest.id.as_str() == AD_HOC {
+            return Err(Invalid::new(
+                "id",
+                AD_HOC,
+                "another id; this one is that of scripts that `kanade run` runs",
+            )
+            .into());
+        }
         let revision = self
             .documents
             .write(&(&manifest.id).into(), manifest, when)

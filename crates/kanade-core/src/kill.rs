@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt;
 use kanade_model::{AuditAction, Caller, ExecId, JobId, Subject, Timestamp};
-use kanade_ports::{Bus, Change, ChangeSet, Clock, ExecutionStore, Outcome};
+use kanade_ports::{Bus, Change, ChangeSet, Clock, ExecutionStore, Outcome, RunFilter, RunQuery, TextFilter};
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -39,7 +39,7 @@ impl Kills {
     /// [`Error::NotFound`]; when the store or the bus fails, the kill may be recorded and is then repeated.
     pub async fn execution(&self, exec: &ExecId, caller: &Caller) -> Result<()> {
         let outcome = self.record(exec, caller.name(), None).await?;
-        if outcome == Outcome::Unknown {
+        if outcome == Outcome::Unknown && !self.is_running_ad_hoc(exec).await? {
             return Err(Error::NotFound {
                 what: "execution",
                 id: exec.to_string(),
@@ -53,6 +53,17 @@ impl Kills {
         }
         self.bus.flush().await?;
         Ok(())
+    }
+
+    /// Whether a run without a recorded execution goes by this id.
+    async fn is_running_ad_hoc(&self, exec: &ExecId) -> Result<bool> {
+        let query = RunQuery {
+            exec_id: Some(TextFilter::Exact(exec.to_string())),
+            status: Some(RunFilter::Running),
+            limit: 1,
+            ..RunQuery::default()
+        };
+        Ok(!self.store.runs(&query).await?.items.is_empty())
     }
 
     /// Kills every execution of a job that is not final, none being fine too.

@@ -18,9 +18,6 @@ use crate::{
     view::ChangeObserver,
 };
 
-/// Loops that are told to stop get this long to finish what they do.
-const STOP_WAIT: Duration = Duration::from_secs(5);
-
 /// What a deployment is made of.
 #[derive(Clone)]
 pub struct Ports {
@@ -110,6 +107,7 @@ impl Services {
             schedules: Schedules::new(documents.clone(), audit.clone(), references),
             agents: Agents {
                 documents: documents.clone(),
+                store: Arc::clone(&store),
                 bus: Arc::clone(&bus),
                 clock: Arc::clone(&clock),
                 ids: Arc::clone(&ids),
@@ -201,10 +199,11 @@ impl Services {
 }
 
 impl Running {
-    /// Stops the loops. What was committed stays; what was not acknowledged comes again.
-    pub async fn stop(self) {
+    /// Stops the loops, which get `wait` to finish what they do. What was committed stays; what was not acknowledged
+    /// comes again.
+    pub async fn stop(self, wait: Duration) {
         self.stop.cancel();
-        if tokio::time::timeout(STOP_WAIT, self.loops.wait()).await.is_err() {
+        if tokio::time::timeout(wait, self.loops.wait()).await.is_err() {
             tracing::warn!("some loops did not stop in time");
         }
         // The committer ends by itself once every service is dropped; nothing waits in it that was answered.

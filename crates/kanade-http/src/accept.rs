@@ -50,6 +50,13 @@ impl Default for AcceptLimits {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(SocketAddr);
 
+impl Peer {
+    /// Whether it is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.0.ip().to_canonical().is_loopback()
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -11,10 +11,19 @@ use http::{
     uri::Authority,
 };
 
-use crate::problem::Problem;
+use crate::{accept::Peer, problem::Problem};
+
+const WHY: &str = "a server without authentication only answers callers on its own machine; see `auth.mode`";
 
 /// Lets a request through that is addressed to loopback and comes from no other site.
 pub(crate) async fn require_loopback(request: Request, next: Next) -> Result<Response, Problem> {
+    let from_afar = request
+        .extensions()
+        .get::<Peer>()
+        .is_some_and(|peer| !peer.is_loopback());
+    if from_afar {
+        return Err(Problem::new(StatusCode::FORBIDDEN, WHY));
+    }
     match stranger(request.uri(), request.headers()) {
         Some(detail) => Err(Problem::new(StatusCode::FORBIDDEN, detail)),
         None => Ok(next.run(request).await),
@@ -22,8 +31,6 @@ pub(crate) async fn require_loopback(request: Request, next: Next) -> Result<Res
 }
 
 fn stranger(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-    const WHY: &str =
-        "a server without authentication only answers callers on its own machine; see `auth.mode`";
     let host = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
     let host = host.or(uri.authority().map(Authority::as_str));
     if let Some(host) = host

@@ -330,7 +330,8 @@ impl Config {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Whether the values go together.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key: &str, why: String| Err(ConfigError(format!("`{key}`: {why}")));
         match self.auth.mode {
             AuthMode::None if !self.server.bind.ip().is_loopback() => wrong(
@@ -382,8 +383,17 @@ impl Config {
                 format!("{} is the store's file, of another kind", catalog.display()),
             )?;
         }
-        if self.agent.max_runs == 0 {
-            wrong("agent.max_runs", "at least 1 is wanted".into())?;
+        for (key, is_zero) in [
+            ("agent.max_runs", self.agent.max_runs == 0),
+            ("server.max_connections", self.server.max_connections == 0),
+            ("server.max_requests", self.server.max_requests == 0),
+            ("server.header_timeout", self.server.header_timeout.0.is_zero()),
+            ("server.request_timeout", self.server.request_timeout.0.is_zero()),
+            ("kill.repeat", self.kill.repeat.0.is_zero()),
+        ] {
+            if is_zero {
+                wrong(key, "more than zero is wanted".into())?;
+            }
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ fn each_wrong_value_is_told_in_one_line_with_file_key_and_what_is_allowed() {
             "[kill]\nwindow = 'soon'",
             &["kanade.toml", "`kill.window`", "soon", "30s"],
         ),
+        ("[kill]\nrepeat = '0s'", &["`kill.repeat`", "zero"]),
         ("[server\nbind = 1", &["kanade.toml", "line 1"]),
         (
             "[server]\nbind = '0.0.0.0:80'",

@@ -11,7 +11,7 @@ use kanade_core::{Error, Services};
 use kanade_model::{Caller, GroupName, Manifest, PcId};
 use kanade_ports::Precondition;
 
-use crate::{config::Config, server::Server, signals};
+use crate::{config::Config, server::Server, signals::Signals};
 
 const AGENTS: [&str; 3] = ["demo-1", "demo-2", "demo-3"];
 const GROUP: &str = "demo";
@@ -46,6 +46,7 @@ impl Demo {
     pub(crate) fn config(&self) -> Result<(Config, Option<tempfile::TempDir>)> {
         let mut config = Config::load(self.config.as_deref())?;
         config.server.bind = self.bind.unwrap_or(config.server.bind);
+        config.check()?;
         if self.config.is_none() {
             config.log.level = "warn".into();
         }
@@ -60,6 +61,7 @@ impl Demo {
     }
 
     pub(crate) async fn run(self, config: Config, log: LogTail) -> Result<()> {
+        let signals = Signals::listen()?;
         let (data_dir, bind) = (config.data_dir.clone(), config.server.bind);
         let agents = AGENTS.map(|id| id.parse::<PcId>().expect("a valid id"));
         let server = Server::start(config, agents.to_vec(), log)
@@ -69,7 +71,7 @@ impl Demo {
             })?;
         prepare(server.services(), &agents).await?;
         welcome(server.address()?, &data_dir, self.data.is_none());
-        server.run(signals::shutdown()).await
+        server.run(signals.shutdown()).await
     }
 }
 

@@ -11,12 +11,16 @@ mod signals;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::{config::Config, demo::Demo, server::Server};
+use crate::{config::Config, demo::Demo, server::Server, signals::Signals};
+
+/// What blocks a thread at the end gets this long.
+const LAST_WORK: Duration = Duration::from_millis(500);
 
 /// Runs jobs on a fleet of machines, and stops what must stop.
 #[derive(Debug, Parser)]
@@ -63,23 +67,27 @@ fn serve(file: Option<&Path>) -> Result<()> {
     } else {
         Vec::new()
     };
-    runtime()?.block_on(async {
+    run(async {
+        // Before anything is opened: whoever stops a server that is still starting gets a clean stop too.
+        let signals = Signals::listen()?;
         let server = Server::start(config, agents, log).await?;
-        server.run(signals::shutdown()).await
+        server.run(signals.shutdown()).await
     })
 }
 
 fn run_demo(demo: Demo) -> Result<()> {
     let (config, _removed_at_the_end) = demo.config()?;
     let log = logging::start(&config.log)?;
-    runtime()?.block_on(demo.run(config, log))
+    run(demo.run(config, log))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
+fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let done = runtime.block_on(work);
+    // A disk that hangs must not keep the process from ending.
+    runtime.shutdown_timeout(LAST_WORK);
+    done
 }
 
 #[expect(

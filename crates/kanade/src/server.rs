@@ -15,8 +15,12 @@ use crate::{
     deployment::Deployment,
 };
 
-/// A stop that takes longer is given up: what was answered is durable, whatever else is cut off.
-const STOP_WITHIN: Duration = Duration::from_secs(14);
+/// Requests in flight get this long at a stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(4);
+/// Requests and agents that take longer to stop are given up: what was answered is durable.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// The loops and then the files get this long each after that.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A server that has opened everything and takes requests once [`run`](Self::run).
 pub(crate) struct Server {
@@ -94,21 +98,28 @@ impl Server {
             () = stopping.cancelled() => None,
             served = &mut serving => Some(served),
         };
-        let stop = async {
+        let orderly = async {
             let served = match ended {
                 Some(served) => served,
                 None => serving.await,
             };
-            let served = served.context("the HTTP server failed")?;
             futures::future::join_all(agents.into_iter().map(Agent::stop)).await;
-            drop(services);
-            running.stop().await;
-            deployment.close().await?;
-            served.context("cannot take requests")
+            served
+                .context("the HTTP server failed")?
+                .context("cannot take requests")
         };
-        tokio::time::timeout(STOP_WITHIN, stop)
+        let served = tokio::time::timeout(STOP_WITHIN, orderly)
             .await
-            .map_err(|_| anyhow!("the stop took longer than {STOP_WITHIN:?} and was given up"))??;
+            .unwrap_or_else(|_| {
+                tracing::warn!("requests or agents did not stop within {STOP_WITHIN:?} and are given up");
+                Ok(())
+            });
+        drop(services);
+        running.stop(CLOSE_WITHIN).await;
+        tokio::time::timeout(CLOSE_WITHIN, deployment.close())
+            .await
+            .map_err(|_| anyhow!("the data files could not be closed within {CLOSE_WITHIN:?}"))??;
+        served?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -120,6 +131,9 @@ impl Server {
         let limits = AgentLimits {
             at_once: settings.max_runs,
             output_bytes: settings.output_limit,
+            // The server repeats its kills this often, also after a restart.
+            settle_in: self.config.kill.repeat.0 + Duration::from_secs(1),
+            flush_within: Duration::from_secs(2),
             ..AgentLimits::default()
         };
         let config = AgentConfig {
@@ -186,6 +200,6 @@ fn accept_limits(config: &Config) -> AcceptLimits {
     AcceptLimits {
         header_timeout: config.server.header_timeout.0,
         max_connections: config.server.max_connections,
-        ..AcceptLimits::default()
+        drain: DRAIN_WITHIN,
     }
 }

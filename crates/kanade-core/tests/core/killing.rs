@@ -285,3 +285,60 @@ async fn a_kill_that_cannot_be_recorded_is_an_error_and_not_published() {
         .unwrap_err();
     assert!(come(&mut kills).is_empty());
 }
+
+#[tokio::test]
+async fn an_ad_hoc_run_is_killed_by_the_id_it_was_given_and_never_mixed_up_with_an_execution() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let request = |exec: &str| kanade_model::api::RunRequest {
+        pc_id: id("pc-1"),
+        script: "true".into(),
+        shell: Some("sh".into()),
+        timeout_secs: None,
+        exec_id: Some(id(exec)),
+        jitter_secs: None,
+    };
+    let agents = world.services.agents.clone();
+    let waiting = tokio::spawn(async move { agents.run(&request("by-hand"), &operator()).await });
+    let command = next_command(&mut world.commands).await;
+    assert!(command.deadline_at.is_some(), "nobody waits for a late start");
+    world.started(&command, "pc-1").await;
+    let mut kills = world.listen("kill.>").await;
+    world
+        .services
+        .kills
+        .execution(&id("by-hand"), &operator())
+        .await
+        .unwrap();
+    assert_eq!(come(&mut kills).len(), 1);
+    world
+        .finished(&command, "pc-1", -1, "", "killed by remote signal (kill.by-hand)")
+        .await;
+    assert_eq!(waiting.await.unwrap().unwrap().exit_code, -1);
+
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let mixed = world
+        .services
+        .agents
+        .run(&request(fired.exec_id.as_str()), &operator())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&mixed, Error::Invalid(invalid) if invalid.field == "exec_id"),
+        "{mixed}"
+    );
+    let endless = kanade_model::api::RunRequest {
+        jitter_secs: Some(u64::MAX),
+        ..request("other")
+    };
+    let endless = world
+        .services
+        .agents
+        .run(&endless, &operator())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&endless, Error::Invalid(invalid) if invalid.field == "jitter_secs"),
+        "{endless}"
+    );
+}

@@ -87,7 +87,7 @@ impl World {
             ..
         } = self;
         drop(services);
-        running.stop().await;
+        running.stop(DEADLINE).await;
         Self::start(clock, store, catalog, 2).await
     }
 
