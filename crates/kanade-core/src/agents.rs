@@ -15,6 +15,8 @@ use crate::{Audit, Documents, Error, Stored, error::Result};
 
 const LOGS_WAIT: Duration = Duration::from_secs(10);
 const RUN_GRACE: Duration = Duration::from_secs(10);
+/// An ad-hoc run is not started later than this; long enough for clocks that differ.
+const START_WITHIN: Duration = Duration::from_secs(300);
 const RUN_TIMEOUT_SECS: u64 = 60;
 /// What an ad-hoc run may take at most, as it keeps a request open.
 const LONGEST_RUN_SECS: u64 = 24 * 3600;
@@ -318,7 +320,7 @@ impl Agents {
             run_as: RunAs::System,
             cwd: None,
             // Nobody waits for a run that starts later.
-            deadline_at: Some(self.clock.now().plus(jitter + RUN_GRACE)),
+            deadline_at: Some(self.clock.now().plus(jitter + START_WITHIN)),
             staleness: Staleness::Unchecked,
         };
         let mut results = self.bus.subscribe(&Subject::result(request_id).into()).await?;

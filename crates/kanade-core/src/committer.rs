@@ -63,7 +63,7 @@ impl Committer {
     /// # Errors
     /// As [`ExecutionStore::apply`]; `Unavailable` too when the server is stopping.
     pub async fn commit(&self, set: ChangeSet) -> Result<Outcome, StoreError> {
-        self.enqueue(set).await?.await.map_err(|_| stopping())?
+        self.enqueue(set).await?.await.map_err(|_| unknown())?
     }
 
     /// Commits sets that need not be one commit; the answers are in the order of the sets.
@@ -75,7 +75,7 @@ impl Committer {
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
             outcomes.push(match answer {
-                Ok(answer) => answer.await.unwrap_or_else(|_| Err(stopping())),
+                Ok(answer) => answer.await.unwrap_or_else(|_| Err(unknown())),
                 Err(error) => Err(error),
             });
         }
@@ -117,6 +117,13 @@ fn stopping() -> StoreError {
     StoreError::new(
         ErrorKind::Unavailable,
         "commit a change while the server is stopping",
+    )
+}
+
+fn unknown() -> StoreError {
+    StoreError::new(
+        ErrorKind::Indeterminate,
+        "commit a change while the server was stopping",
     )
 }
 

@@ -11,11 +11,16 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use kanade_model::{Command, ExecId, RequestId, SendId, TargetState, Timestamp};
-use kanade_ports::{Addressee, Bus, Change, ChangeSet, Clock, Execution, ExecutionStore, Order, Send};
+use kanade_ports::{
+    Addressee, Bus, BusErrorKind, Change, ChangeSet, Clock, Execution, ExecutionStore, Order, Send,
+};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
 use uuid::Uuid;
 
-use crate::{Committer, Error, error::Result};
+use crate::{
+    Committer, Error,
+    error::{Result, chain},
+};
 
 /// The most sends kept in memory; the rest is read from the store when these have gone out.
 const IN_MEMORY: usize = 100_000;
@@ -97,6 +102,12 @@ impl Dispatcher {
         self.0.wake.notify_one();
     }
 
+    /// Reads what is owed from the store again, where a commit may hold sends that nobody handed over.
+    pub fn look_in_store(&self) {
+        self.0.queue.lock().expect("no panic while locked").behind = true;
+        self.0.wake.notify_one();
+    }
+
     /// Keeps this execution from being dispatched while held; what is in flight goes out first.
     pub async fn hold(&self, exec: &ExecId) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
@@ -160,8 +171,14 @@ impl Dispatcher {
     async fn load_if_behind(&self) -> Result<()> {
         {
             let mut queue = self.0.queue.lock().expect("no panic while locked");
-            let drained = queue.sends.len() < IN_MEMORY / 2;
-            if !queue.behind || !drained {
+            let now = self.0.clock.now();
+            let has_room = queue.sends.len() < IN_MEMORY / 2;
+            // Without room for more, what is due may still be in the store behind what is in memory for later.
+            let idle = queue
+                .sends
+                .first_key_value()
+                .is_none_or(|((due_at, _), _)| *due_at > now);
+            if !queue.behind || !(has_room || idle) {
                 return Ok(());
             }
             // Before reading: what is enqueued from here on is either read or sets this again.
@@ -177,6 +194,10 @@ impl Dispatcher {
                         send,
                         recovered: true,
                     });
+                }
+                while queue.sends.len() > IN_MEMORY {
+                    queue.sends.pop_last();
+                    queue.behind = true;
                 }
                 Ok(())
             }
@@ -228,9 +249,16 @@ impl Dispatcher {
         for Owed { send, recovered } in owed {
             if self.0.is_owed(&execution, &send, recovered).await? {
                 let command = template.for_request(send.request_id);
-                if let Err(error) = self.0.bus.publish(&send.to.subject(), command).await {
-                    failure = Some(Error::from(error));
-                    break;
+                match self.0.bus.publish(&send.to.subject(), command).await {
+                    Ok(()) => {}
+                    // Trying again would be refused again, and hold up everybody else. Its target expires.
+                    Err(error) if matches!(error.kind(), BusErrorKind::TooLarge | BusErrorKind::Refused) => {
+                        tracing::error!(%exec, error = %chain(&error), "a command cannot be sent");
+                    }
+                    Err(error) => {
+                        failure = Some(Error::from(error));
+                        break;
+                    }
                 }
             }
             settled.push(send.send_id);

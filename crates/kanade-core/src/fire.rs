@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use kanade_model::{
@@ -10,12 +11,15 @@ use kanade_model::{
     PcId, RequestId, ScriptStatus, SendId, Timestamp, Version, api,
 };
 use kanade_ports::{
-    Addressee, ChangeSet, Clock, ExecutionStore, IdempotencyKey, Ids, Limits, MAX_LIMIT, NewExecution,
-    NewTarget, Order, Outcome, Precondition, Send, SendState,
+    Addressee, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits, MAX_LIMIT,
+    NewExecution, NewTarget, Order, Outcome, Precondition, Send, SendState,
 };
 use serde_json::json;
 
 use crate::{Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result};
+
+/// A send that is still owed so long after its time has been forgotten.
+const OVERDUE: Duration = Duration::from_secs(5);
 
 /// Fires jobs. Cheap to clone.
 #[derive(Clone)]
@@ -127,7 +131,12 @@ impl Fires {
                 at: now,
             }),
         };
-        match (self.committer.commit(set).await?, repeatable) {
+        let committed = self.committer.commit(set).await.inspect_err(|error| {
+            if error.kind() == ErrorKind::Indeterminate {
+                self.dispatcher.look_in_store();
+            }
+        })?;
+        match (committed, repeatable) {
             (Outcome::Duplicate, Some(repeatable)) => {
                 let fired = self.fired_before(&repeatable).await?;
                 return fired.map(again).ok_or(Error::NotFound {
@@ -172,6 +181,14 @@ impl Fires {
             return Ok(None);
         };
         let sends = self.store.sends(&record.exec_id).await?;
+        let overdue = self.clock.now().minus(OVERDUE);
+        if sends
+            .iter()
+            .any(|send| send.state == SendState::Due && send.due_at < overdue)
+        {
+            // The first request ended without knowing that it was recorded, so nobody handed them over.
+            self.dispatcher.look_in_store();
+        }
         Ok(Some(api::Fired {
             exec_id: execution.exec_id,
             job_id: execution.job_id,

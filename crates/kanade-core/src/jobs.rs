@@ -164,6 +164,7 @@ impl Jobs {
                 });
             }
         }
+        let status = self.status(id).await?;
         self.documents
             .write(&key, &ScriptStatus::Revoked, Precondition::Any)
             .await?;
@@ -184,7 +185,11 @@ impl Jobs {
                     source,
                 });
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Somebody else was faster and theirs stands: it must not be revoked by a deletion that was not made.
+                self.documents.write(&key, &status, Precondition::Any).await?;
+                return Err(error);
+            }
         }
         self.audit
             .write(caller, AuditAction::JobDelete, id.to_string(), Value::Null)

@@ -48,9 +48,8 @@ impl Kills {
         self.audit
             .write(caller, AuditAction::ExecutionKill, exec.to_string(), json!({}))
             .await?;
-        if outcome != Outcome::Superseded {
-            self.publish(exec).await?;
-        }
+        // Also where all is final: an end that was only presumed (lost, withdrawn) may be wrong.
+        self.publish(exec).await?;
         self.bus.flush().await?;
         Ok(())
     }

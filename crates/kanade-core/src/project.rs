@@ -113,6 +113,7 @@ impl Projector {
             .await
             .map_err(|error| chain(&error))?;
         loop {
+            let asked = self.clock.now();
             let batch = {
                 let next = consumer.next(BATCH);
                 tokio::pin!(next);
@@ -128,7 +129,14 @@ impl Projector {
             };
             let batch = batch.map_err(|error| chain(&error))?;
             match self.record(&*batch).await {
-                Ok(()) => batch.acknowledge().await.map_err(|error| chain(&error))?,
+                Ok(()) => {
+                    let was_all = batch.messages().len() < BATCH;
+                    batch.acknowledge().await.map_err(|error| chain(&error))?;
+                    if was_all {
+                        // Whatever waited when it was asked for is recorded now.
+                        self.progress.set(self.durable, State::BusySince(asked));
+                    }
+                }
                 Err(error) => {
                     // Not acknowledged: all of it comes again.
                     drop(batch);
@@ -145,7 +153,15 @@ impl Projector {
         for message in batch.messages() {
             sets.push(match decode(message) {
                 Ok(Change::RunFinished(result)) => {
-                    let facts = self.facts(&result).await?;
+                    let facts = match self.facts(&result).await {
+                        Ok(facts) => facts,
+                        Err(error) if is_passing(error.kind()) => return Err(error),
+                        // One record that cannot be read must not hold up everybody's results.
+                        Err(error) => {
+                            tracing::warn!(error = %chain(&error), "cannot tell whether a result has facts");
+                            None
+                        }
+                    };
                     ChangeSet {
                         lead: Change::RunFinished(result),
                         then: Vec::from_iter(facts),
@@ -160,7 +176,7 @@ impl Projector {
         for (message, outcome) in batch.messages().iter().zip(self.committer.commit_all(sets).await) {
             match outcome {
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate) => {
+                Err(error) if is_passing(error.kind()) => {
                     return Err(error);
                 }
                 // The store takes other changes but not this one: it would come again for ever.
@@ -237,6 +253,11 @@ impl Projector {
         self.inventory.insert(exec_id.clone(), inventory.clone());
         Ok(inventory)
     }
+}
+
+/// Whether the same may be done later.
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::Indeterminate)
 }
 
 fn decode(message: &Message) -> Result<Change, String> {

@@ -1,6 +1,6 @@
 //! Upkeep: expires what was never started, gives up what never ended, removes what is too old.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kanade_ports::{Change, ChangeSet, Clock, ExecutionStore, RetentionCut};
 
@@ -8,6 +8,9 @@ use crate::{Committer, Settings, error::Result, project::Progress};
 
 /// Records looked at in one round.
 const ROUND: usize = 500;
+
+/// What is overdue by less is left for the next round: its news may be on its way.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// Keeps the store in order.
 pub(crate) struct Upkeep {
@@ -35,7 +38,7 @@ impl Upkeep {
 
     /// One round; says whether there is likely more to do at once.
     async fn round(&self) -> Result<bool> {
-        let now = self.clock.now();
+        let now = self.clock.now().minus(MARGIN);
         let mut sets = Vec::new();
         // What looks overdue may only be waiting to be recorded.
         if self.progress.is_past(now) {
@@ -72,10 +75,11 @@ impl Upkeep {
             keys: now.minus(self.settings.keep_keys),
         };
         let forget = self.store.prunable(&cut, ROUND).await?;
+        let forgets_all = forget.len() >= ROUND;
         if !forget.is_empty() {
             sets.push(ChangeSet::of(Change::Forget(forget)));
         }
-        let more = sets.len() >= ROUND;
+        let more = sets.len() >= ROUND || forgets_all;
         for outcome in self.committer.commit_all(sets).await {
             outcome?;
         }
