@@ -8,7 +8,7 @@ use std::{
 };
 
 use kanade_model::{Pattern, Subject};
-use kanade_ports::{Bus, Catalog, Clock, Ids};
+use kanade_ports::{CatalogReader, Clock, Ids, PubSub};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -34,7 +34,7 @@ pub struct Agent {
 /// What all parts of an agent use.
 pub(crate) struct Shared {
     pub(crate) config: AgentConfig,
-    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) bus: Arc<dyn PubSub>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) journal: Arc<Journal>,
@@ -63,8 +63,8 @@ impl Agent {
     /// When its folder or its journal cannot be used.
     pub async fn start(
         config: AgentConfig,
-        bus: Arc<dyn Bus>,
-        catalog: Arc<dyn Catalog>,
+        bus: Arc<dyn PubSub>,
+        catalog: Arc<dyn CatalogReader>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Result<Self, StartError> {
@@ -80,8 +80,8 @@ impl Agent {
         config: AgentConfig,
         folder: PathBuf,
         journal: Journal,
-        bus: Arc<dyn Bus>,
-        catalog: Arc<dyn Catalog>,
+        bus: Arc<dyn PubSub>,
+        catalog: Arc<dyn CatalogReader>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Result<Self, StartError> {

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use kanade_memory::{EmbeddedBus, MemoryCatalog};
 use kanade_model::{Command, Ended, ExecResult, Subject};
-use kanade_ports::{Bus, Durable, SystemClock, SystemIds};
+use kanade_ports::{Bus, Durable, PubSub, SystemClock, SystemIds};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::JoinSet,

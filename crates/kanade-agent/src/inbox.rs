@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use kanade_model::Pattern;
-use kanade_ports::{Bus, Clock, Message, Subscription};
+use kanade_ports::{Clock, Message, PubSub, Subscription};
 
 use crate::backoff::Backoff;
 
 /// The messages of one pattern, for as long as somebody reads them.
 pub(crate) struct Inbox {
-    bus: Arc<dyn Bus>,
+    bus: Arc<dyn PubSub>,
     clock: Arc<dyn Clock>,
     pattern: Pattern,
     subscription: Option<Subscription>,
@@ -19,7 +19,7 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Subscribes. A bus that cannot be used now is tried again while reading.
-    pub(crate) async fn open(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, pattern: Pattern) -> Self {
+    pub(crate) async fn open(bus: Arc<dyn PubSub>, clock: Arc<dyn Clock>, pattern: Pattern) -> Self {
         let mut inbox = Self {
             bus,
             clock,

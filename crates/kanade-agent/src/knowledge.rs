@@ -12,7 +12,7 @@ use kanade_model::{
     AgentGroups, Command, ConfigScope, EffectiveConfig, PcId, ScriptStatus, SkipReason, Staleness, Timestamp,
     effective_config,
 };
-use kanade_ports::{Bucket, Catalog, CatalogEvent, Clock, Key, StoreError};
+use kanade_ports::{Bucket, CatalogEvent, CatalogReader, Clock, Key, StoreError};
 use tokio::sync::watch;
 
 use crate::{
@@ -33,7 +33,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Knowledge {
     pc_id: PcId,
-    catalog: Arc<dyn Catalog>,
+    catalog: Arc<dyn CatalogReader>,
     clock: Arc<dyn Clock>,
     first_contact_within: Duration,
     views: Mutex<HashMap<Bucket, View>>,
@@ -53,7 +53,7 @@ struct View {
 impl Knowledge {
     pub(crate) fn new(
         pc_id: PcId,
-        catalog: Arc<dyn Catalog>,
+        catalog: Arc<dyn CatalogReader>,
         clock: Arc<dyn Clock>,
         first_contact_within: Duration,
     ) -> Self {

@@ -1,4 +1,4 @@
-//! The agent: runs scripts on an endpoint, over any [`Bus`](kanade_ports::Bus).
+//! The agent: runs scripts on an endpoint, over any bus ([`PubSub`](kanade_ports::PubSub)).
 //!
 //! [`Agent::start`] listens for Commands, kills, pings and requests for its log. What it guarantees:
 //!

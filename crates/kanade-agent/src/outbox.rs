@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use kanade_model::{ExecResult, Timestamp};
-use kanade_ports::{Bus, BusError, BusErrorKind, Clock};
+use kanade_ports::{BusError, BusErrorKind, Clock, PubSub};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -23,7 +23,7 @@ const SET_ASIDE_FOR: Duration = Duration::from_secs(600);
 
 pub(crate) struct Outbox {
     journal: Arc<Journal>,
-    bus: Arc<dyn Bus>,
+    bus: Arc<dyn PubSub>,
     clock: Arc<dyn Clock>,
     /// How many messages are in the journal's outbox, or about to be.
     waiting: watch::Sender<u64>,
@@ -51,7 +51,7 @@ impl Outbox {
     /// An outbox that begins with what an earlier life left behind.
     pub(crate) async fn new(
         journal: Arc<Journal>,
-        bus: Arc<dyn Bus>,
+        bus: Arc<dyn PubSub>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, JournalError> {
         let waiting = watch::Sender::new(journal.unsent_count().await?);

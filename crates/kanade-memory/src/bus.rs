@@ -1,7 +1,6 @@
 //! The bus inside one process: what every deployment without a broker runs on.
 
 mod backlog;
-mod mailbox;
 mod routes;
 
 use std::{
@@ -19,11 +18,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use kanade_model::{Pattern, Subject};
-use kanade_ports::{Bus, BusError, BusErrorKind, Consumer, Durable, Message, MessageId, Subscription};
+use kanade_ports::{
+    Bus, BusError, BusErrorKind, Consumer, Durable, Inbox, Mailbox, Message, MessageId, PubSub, Put,
+    Subscription, mailbox,
+};
 use uuid::Uuid;
 
 use backlog::{Backlog, Channel};
-use mailbox::{Inbox, Mailbox, Put, mailbox};
 use routes::Routes;
 
 /// How much an [`EmbeddedBus`] holds at most.
@@ -65,7 +66,7 @@ pub struct EmbeddedBus(Arc<Shared>);
 
 struct Shared {
     limits: BusLimits,
-    routes: RwLock<Routes<Arc<Mailbox>>>,
+    routes: RwLock<Routes<Arc<Mailbox<Message>>>>,
     channels: Vec<(Pattern, Arc<Channel>)>,
     next_id: AtomicU64,
     dropped: AtomicU64,
@@ -129,6 +130,7 @@ impl EmbeddedBus {
 
 impl Shared {
     fn deliver(&self, message: &Message) -> Delivery {
+        let weight = message.weight();
         let mut mailboxes = Vec::new();
         {
             let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +139,7 @@ impl Shared {
         // Unlocked, because putting a message in wakes its reader, and waking may drop a subscription.
         let mut delivery = Delivery::default();
         for mailbox in mailboxes {
-            match mailbox.put(message) {
+            match mailbox.put(message.clone(), weight) {
                 Put::Queued => delivery.queued += 1,
                 Put::Dropped => delivery.dropped += 1,
                 Put::Gone => {}
@@ -163,14 +165,8 @@ struct Delivery {
     dropped: u64,
 }
 
-/// About how much memory a message holds while it waits.
-fn weight(message: &Message) -> usize {
-    const ENVELOPE: usize = 128;
-    ENVELOPE + message.subject.as_str().len() + message.payload.len()
-}
-
 #[async_trait]
-impl Bus for EmbeddedBus {
+impl PubSub for EmbeddedBus {
     async fn publish(&self, subject: &Subject, payload: Bytes) -> Result<(), BusError> {
         self.0.deliver(&self.message(subject, payload, None)?);
         Ok(())
@@ -223,6 +219,21 @@ impl Bus for EmbeddedBus {
         Ok(Subscription::new(self.listen(pattern)))
     }
 
+    async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError> {
+        let Some(inbox) = &to.reply else {
+            let operation = format!("answer a message to {} that asked for no answer", to.subject);
+            return Err(BusError::new(BusErrorKind::Refused, operation));
+        };
+        self.publish(inbox, payload).await
+    }
+
+    fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Bus for EmbeddedBus {
     async fn request(&self, subject: &Subject, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
         let failed = |kind| BusError::new(kind, format!("ask {subject}"));
         let inbox: Subject = format!("_INBOX.{}", Uuid::new_v4().simple())
@@ -241,14 +252,6 @@ impl Bus for EmbeddedBus {
         }
     }
 
-    async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError> {
-        let Some(inbox) = &to.reply else {
-            let operation = format!("answer a message to {} that asked for no answer", to.subject);
-            return Err(BusError::new(BusErrorKind::Refused, operation));
-        };
-        self.publish(inbox, payload).await
-    }
-
     async fn consume(&self, durable: Durable) -> Result<Box<dyn Consumer>, BusError> {
         let index = Durable::ALL.iter().position(|known| *known == durable);
         let (_, channel) = &self.0.channels[index.expect("every durable has a channel")];
@@ -258,10 +261,6 @@ impl Bus for EmbeddedBus {
     async fn flush(&self) -> Result<(), BusError> {
         // A publish is in every mailbox before it returns.
         Ok(())
-    }
-
-    fn dropped(&self) -> u64 {
-        self.0.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -282,7 +281,7 @@ impl fmt::Debug for EmbeddedBus {
 
 /// A subscription; it ends when it is dropped, or with the bus.
 struct Listening {
-    inbox: Inbox,
+    inbox: Inbox<Message>,
     bus: Weak<Shared>,
     pattern: Pattern,
     id: u64,

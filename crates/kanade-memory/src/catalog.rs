@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use kanade_ports::{
-    Bucket, Catalog, CatalogEvent, CatalogStream, Entry, ErrorKind, Key, Precondition, Revision, StoreError,
+    Bucket, Catalog, CatalogEvent, CatalogReader, CatalogStream, Entry, ErrorKind, Key, Precondition,
+    Revision, StoreError,
 };
 use tokio::sync::broadcast;
 
@@ -86,13 +87,36 @@ impl fmt::Debug for MemoryCatalog {
 }
 
 #[async_trait]
-impl Catalog for MemoryCatalog {
+impl CatalogReader for MemoryCatalog {
     async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError> {
         let mut state = self.state();
         let document = state.documents(bucket).by_key.get(key);
         Ok(document.and_then(Document::current).cloned())
     }
 
+    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
+        // Both under one lock: nothing can happen between what stands and what changes.
+        let mut state = self.state();
+        let documents = state.documents(bucket);
+        let standing: Vec<_> = documents
+            .by_key
+            .values()
+            .filter_map(Document::current)
+            .cloned()
+            .map(CatalogEvent::Put)
+            .chain([CatalogEvent::Current])
+            .collect();
+        let changes = stream::unfold(documents.changes.subscribe(), |mut changes| async move {
+            // An error says that changes were lost, so the stream ends.
+            let change = changes.recv().await.ok()?;
+            Some((change, changes))
+        });
+        Ok(stream::iter(standing).chain(changes).boxed())
+    }
+}
+
+#[async_trait]
+impl Catalog for MemoryCatalog {
     async fn put(
         &self,
         bucket: Bucket,
@@ -159,25 +183,5 @@ impl Catalog for MemoryCatalog {
         let mut state = self.state();
         let document = state.documents(bucket).by_key.get(key);
         Ok(document.map_or_else(Vec::new, |document| document.versions.iter().cloned().collect()))
-    }
-
-    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
-        // Both under one lock: nothing can happen between what stands and what changes.
-        let mut state = self.state();
-        let documents = state.documents(bucket);
-        let standing: Vec<_> = documents
-            .by_key
-            .values()
-            .filter_map(Document::current)
-            .cloned()
-            .map(CatalogEvent::Put)
-            .chain([CatalogEvent::Current])
-            .collect();
-        let changes = stream::unfold(documents.changes.subscribe(), |mut changes| async move {
-            // An error says that changes were lost, so the stream ends.
-            let change = changes.recv().await.ok()?;
-            Some((change, changes))
-        });
-        Ok(stream::iter(standing).chain(changes).boxed())
     }
 }

@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, future::join_all};
 use kanade_conformance::within;
 use kanade_memory::{BusLimits, EmbeddedBus};
 use kanade_model::Subject;
-use kanade_ports::{Bus, BusErrorKind, Consumer, Durable, MessageId};
+use kanade_ports::{Bus, BusErrorKind, Consumer, Durable, MessageId, PubSub};
 use tokio::task::JoinHandle;
 
 const SOON: Duration = Duration::from_secs(60);

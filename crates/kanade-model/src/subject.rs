@@ -69,7 +69,8 @@ impl Subject {
 }
 
 /// Which subjects a subscriber wants.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
@@ -149,6 +150,19 @@ impl TryFrom<String> for Subject {
     type Error = Invalid;
     fn try_from(text: String) -> Result<Self, Invalid> {
         text.parse()
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0.as_ref().to_owned()
     }
 }
 

@@ -4,19 +4,23 @@ use std::{fmt, pin::Pin, task, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{Stream, stream::BoxStream};
+use futures::{
+    Stream,
+    stream::{self, BoxStream},
+};
 use kanade_model::{Pattern, Subject};
+use serde::{Deserialize, Serialize};
 
-/// Moves messages. Subjects are those of the wire contract on every bus.
+/// What everybody on a bus can do, an agent too. Subjects are those of the wire contract on every bus.
 ///
 /// To be correct, a bus
 /// - delivers a published message to every subscription that exists by then, in the order of one publisher, unless
-///   the subscriber is too slow (then it drops and counts);
+///   the subscriber is too slow (then it drops and counts) or its connection is lost meanwhile;
 /// - answers [`publish_durable`](Self::publish_durable) only when the message survives a crash of the bus or was
 ///   acknowledged by every matching consumer;
 /// - delivers a message of a [`Durable`] again until its batch is acknowledged.
 #[async_trait]
-pub trait Bus: Send + Sync + 'static {
+pub trait PubSub: Send + Sync + 'static {
     /// Sends to whoever listens now; at most once. Never waits for a slow subscriber.
     async fn publish(&self, subject: &Subject, payload: Bytes) -> Result<(), BusError>;
 
@@ -27,26 +31,39 @@ pub trait Bus: Send + Sync + 'static {
     async fn publish_durable(&self, subject: &Subject, payload: Bytes, id: MessageId)
     -> Result<(), BusError>;
 
-    /// Listens. Everything published after this returns is seen.
+    /// Listens. Everything published after this returns is seen. Where there is a connection, a subscription outlives
+    /// it: one that is made while there is none, or that the connection was lost under, stands again before anything
+    /// else is sent on the next one.
     async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, BusError>;
 
+    /// Answers a request: publishes to the [`Message::reply`] of what was received.
+    async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError>;
+
+    /// Messages that were dropped because a subscriber was too slow, since the start.
+    fn dropped(&self) -> u64;
+
+    /// An item each time the connection has been made again after it was lost, when every subscription stands:
+    /// whatever was published meanwhile has been missed. Several may be told as one. Nothing ever comes of a bus
+    /// that has no connection to lose.
+    fn reconnections(&self) -> BoxStream<'static, ()> {
+        Box::pin(stream::pending())
+    }
+}
+
+/// Moves messages: what a server can do on a bus.
+#[async_trait]
+pub trait Bus: PubSub {
     /// Sends and waits for one reply.
     ///
     /// # Errors
     /// `NoResponders` at once when nobody listens, `TimedOut` when nobody answered in time.
     async fn request(&self, subject: &Subject, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError>;
 
-    /// Answers a request: publishes to the [`Message::reply`] of what was received.
-    async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError>;
-
     /// Opens a durable consumption. One reader at a time per server; several servers share the messages.
     async fn consume(&self, durable: Durable) -> Result<Box<dyn Consumer>, BusError>;
 
     /// Returns when everything published so far has left this process.
     async fn flush(&self) -> Result<(), BusError>;
-
-    /// Messages that were dropped because a subscriber was too slow, since the start.
-    fn dropped(&self) -> u64;
 }
 
 /// A message as it arrived.
@@ -58,6 +75,14 @@ pub struct Message {
     pub payload: Bytes,
     /// Where an answer is expected, for requests.
     pub reply: Option<Subject>,
+}
+
+impl Message {
+    /// About how many bytes of memory it holds while it waits in a queue.
+    pub fn weight(&self) -> usize {
+        const ENVELOPE: usize = 128;
+        ENVELOPE + self.subject.as_str().len() + self.payload.len()
+    }
 }
 
 /// Names a durable message, for brokers that drop repetitions.
@@ -137,7 +162,8 @@ impl fmt::Debug for Subscription {
 }
 
 /// What kind of failure it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BusErrorKind {
     /// Nobody listens to this request.
     NoResponders,

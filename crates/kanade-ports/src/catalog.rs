@@ -6,8 +6,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use kanade_model::{GroupName, Invalid, JobId, PcId, ScheduleId};
+use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
+
+/// What everybody may do with a catalog, an agent too.
+///
+/// To be correct, a backend delivers to every watcher all entries first, then each change in the order of its commit.
+#[async_trait]
+pub trait CatalogReader: Send + Sync + 'static {
+    /// The newest version of a document.
+    async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError>;
+
+    /// Every document of a bucket as it stands, then [`CatalogEvent::Current`], then each change. The stream ends
+    /// when events would be lost (a slow watcher, a lost connection): watch again then.
+    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError>;
+}
 
 /// Keeps documents under keys, each with a revision and the newest five versions.
 ///
@@ -15,13 +29,9 @@ use crate::StoreError;
 /// - makes a write durable before it answers;
 /// - decides a [`Precondition`] and writes in one step, so that of any number of racing writers that expect the
 ///   same state exactly one succeeds;
-/// - gives a key that is deleted and written again a revision it never had before;
-/// - delivers to every watcher all entries first, then each change in the order of its commit.
+/// - gives a key that is deleted and written again a revision it never had before.
 #[async_trait]
-pub trait Catalog: Send + Sync + 'static {
-    /// The newest version of a document.
-    async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError>;
-
+pub trait Catalog: CatalogReader {
     /// Writes a document.
     ///
     /// # Errors
@@ -47,10 +57,6 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// The newest five versions of a document, newest first; empty when it never existed. A deletion is not a version.
     async fn history(&self, bucket: Bucket, key: &Key) -> Result<Vec<Entry>, StoreError>;
-
-    /// Every document of a bucket as it stands, then [`CatalogEvent::Current`], then each change. The stream ends
-    /// when events would be lost (a slow watcher, a lost connection): watch again then.
-    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError>;
 }
 
 /// What a watcher reads.
@@ -79,7 +85,8 @@ pub struct Entry {
 }
 
 /// Names a version of a document. Only good for comparing: gaps are normal, order means nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Revision(pub u64);
 
 impl fmt::Display for Revision {
@@ -111,8 +118,8 @@ pub enum Precondition {
 macro_rules! buckets {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
         /// A kind of document.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Bucket { $($(#[$doc])* $variant,)+ }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Bucket { $($(#[$doc])* #[serde(rename = $name)] $variant,)+ }
 
         impl Bucket {
             /// Every bucket.
@@ -148,7 +155,8 @@ impl fmt::Display for Bucket {
 }
 
 /// Names a document in its bucket.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Key(Arc<str>);
 
 impl Key {
@@ -180,6 +188,19 @@ impl FromStr for Key {
             return Err(Invalid::new("key", text, "1 to 512 bytes of text"));
         }
         Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.0.as_ref().to_owned()
     }
 }
 

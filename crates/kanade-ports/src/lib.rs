@@ -10,6 +10,8 @@ mod catalog;
 mod change;
 mod clock;
 mod error;
+pub mod frame;
+mod mailbox;
 mod page;
 mod query;
 mod record;
@@ -17,11 +19,16 @@ mod store;
 mod transition;
 mod working;
 
-pub use bus::{Batch, Bus, BusError, BusErrorKind, Consumer, Durable, Message, MessageId, Subscription};
-pub use catalog::{Bucket, Catalog, CatalogEvent, CatalogStream, Entry, Key, Precondition, Revision};
+pub use bus::{
+    Batch, Bus, BusError, BusErrorKind, Consumer, Durable, Message, MessageId, PubSub, Subscription,
+};
+pub use catalog::{
+    Bucket, Catalog, CatalogEvent, CatalogReader, CatalogStream, Entry, Key, Precondition, Revision,
+};
 pub use change::{Change, ChangeSet, Forget, IdempotencyKey, NewExecution, NewTarget, Outcome};
 pub use clock::{Clock, Ids, SystemClock, SystemIds};
 pub use error::{ErrorKind, StoreError};
+pub use mailbox::{Inbox, Mailbox, Put, mailbox};
 pub use page::{Page, PageBuilder, Position, Progress};
 pub use query::{
     AuditQuery, ExecutionQuery, MAX_LIMIT, PAGE_BYTES, RunFilter, RunQuery, SCAN_LIMIT, TargetQuery,

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, future, stream};
 use kanade_ports::{
-    Bucket, Catalog, CatalogEvent, CatalogStream, Entry, ErrorKind, Key, Precondition, Revision, StoreError,
+    Bucket, Catalog, CatalogEvent, CatalogReader, CatalogStream, Entry, ErrorKind, Key, Precondition,
+    Revision, StoreError,
 };
 use redb::ReadTransaction;
 
@@ -75,7 +76,7 @@ impl fmt::Debug for RedbCatalog {
 }
 
 #[async_trait]
-impl Catalog for RedbCatalog {
+impl CatalogReader for RedbCatalog {
     async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError> {
         let name = key.clone();
         task::read(&self.engine, move |txn| document::get(txn, bucket, &name))
@@ -83,6 +84,25 @@ impl Catalog for RedbCatalog {
             .map_err(|fault| fault.of(format!("read `{key}` in {bucket}")))
     }
 
+    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
+        // Followed before it is read, so that no change is missed; what was read already is passed over.
+        let changes = self.feeds.follow(bucket);
+        let look = move |txn: &ReadTransaction| Ok((document::list(txn, bucket)?, document::newest(txn)?));
+        let (standing, newest) = task::read(&self.engine, look)
+            .await
+            .map_err(|fault| fault.of(format!("watch {bucket}")))?;
+        let standing = standing
+            .into_iter()
+            .map(CatalogEvent::Put)
+            .chain([CatalogEvent::Current]);
+        let changes = changes
+            .filter_map(move |(revision, event)| future::ready((revision.0 > newest.0).then_some(event)));
+        Ok(stream::iter(standing).chain(changes).boxed())
+    }
+}
+
+#[async_trait]
+impl Catalog for RedbCatalog {
     async fn put(
         &self,
         bucket: Bucket,
@@ -132,21 +152,5 @@ impl Catalog for RedbCatalog {
         task::read(&self.engine, move |txn| document::history(txn, bucket, &name))
             .await
             .map_err(|fault| fault.of(format!("read the versions of `{key}` in {bucket}")))
-    }
-
-    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
-        // Followed before it is read, so that no change is missed; what was read already is passed over.
-        let changes = self.feeds.follow(bucket);
-        let look = move |txn: &ReadTransaction| Ok((document::list(txn, bucket)?, document::newest(txn)?));
-        let (standing, newest) = task::read(&self.engine, look)
-            .await
-            .map_err(|fault| fault.of(format!("watch {bucket}")))?;
-        let standing = standing
-            .into_iter()
-            .map(CatalogEvent::Put)
-            .chain([CatalogEvent::Current]);
-        let changes = changes
-            .filter_map(move |(revision, event)| future::ready((revision.0 > newest.0).then_some(event)));
-        Ok(stream::iter(standing).chain(changes).boxed())
     }
 }

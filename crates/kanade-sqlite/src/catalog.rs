@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future, stream};
 use kanade_ports::{
-    Bucket, Catalog, CatalogEvent, CatalogStream, Entry, ErrorKind, Key, Precondition, Revision, StoreError,
+    Bucket, Catalog, CatalogEvent, CatalogReader, CatalogStream, Entry, ErrorKind, Key, Precondition,
+    Revision, StoreError,
 };
 use sqlx::SqliteConnection;
 use tokio::sync::broadcast;
@@ -50,7 +51,7 @@ impl SqliteCatalog {
 }
 
 #[async_trait]
-impl Catalog for SqliteCatalog {
+impl CatalogReader for SqliteCatalog {
     async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError> {
         let read = async {
             Statement::new(
@@ -67,6 +68,29 @@ impl Catalog for SqliteCatalog {
             .map_err(|fault| fault.during(format!("read `{key}` in {bucket}")))
     }
 
+    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
+        // Both in one turn between writers: nothing is missed, told twice, or out of order.
+        let begun = self.database.between_writes(async |conn, feeds| {
+            let changes = feeds.of(bucket).subscribe();
+            Ok((list(conn, bucket).await?, changes))
+        });
+        let (entries, changes) = begun
+            .await
+            .map_err(|fault| fault.during(format!("watch {bucket}")))?;
+        let now = entries
+            .into_iter()
+            .map(CatalogEvent::Put)
+            .chain([CatalogEvent::Current]);
+        // The first error says that changes were lost to a slow watcher.
+        let then = BroadcastStream::new(changes)
+            .take_while(|change| future::ready(change.is_ok()))
+            .filter_map(|change| future::ready(change.ok()));
+        Ok(stream::iter(now).chain(then).boxed())
+    }
+}
+
+#[async_trait]
+impl Catalog for SqliteCatalog {
     async fn put(
         &self,
         bucket: Bucket,
@@ -116,26 +140,6 @@ impl Catalog for SqliteCatalog {
         };
         read.await
             .map_err(|fault| fault.during(format!("read the history of `{key}` in {bucket}")))
-    }
-
-    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
-        // Both in one turn between writers: nothing is missed, told twice, or out of order.
-        let begun = self.database.between_writes(async |conn, feeds| {
-            let changes = feeds.of(bucket).subscribe();
-            Ok((list(conn, bucket).await?, changes))
-        });
-        let (entries, changes) = begun
-            .await
-            .map_err(|fault| fault.during(format!("watch {bucket}")))?;
-        let now = entries
-            .into_iter()
-            .map(CatalogEvent::Put)
-            .chain([CatalogEvent::Current]);
-        // The first error says that changes were lost to a slow watcher.
-        let then = BroadcastStream::new(changes)
-            .take_while(|change| future::ready(change.is_ok()))
-            .filter_map(|change| future::ready(change.ok()));
-        Ok(stream::iter(now).chain(then).boxed())
     }
 }
 

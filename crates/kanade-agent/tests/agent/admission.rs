@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
 use kanade_agent::Agent;
 use kanade_memory::ManualClock;
 use kanade_model::{Command, Ended, ExecResult, HumanDuration, SkipReason, Staleness};
 use kanade_ports::{
-    Bucket, Catalog, CatalogStream, Entry, ErrorKind, Key, Precondition, Revision, StoreError, SystemIds,
+    Bucket, Catalog, CatalogReader, CatalogStream, Entry, ErrorKind, Key, Precondition, StoreError, SystemIds,
 };
 use tokio::sync::watch;
 
@@ -233,28 +232,10 @@ impl Flaky {
 }
 
 #[async_trait]
-impl Catalog for Flaky {
+impl CatalogReader for Flaky {
     async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.check()?;
         self.inner.get(bucket, key).await
-    }
-
-    async fn put(&self, _: Bucket, _: &Key, _: Bytes, _: Precondition) -> Result<Revision, StoreError> {
-        unreachable!("an agent writes nothing")
-    }
-
-    async fn delete(&self, _: Bucket, _: &Key, _: Precondition) -> Result<(), StoreError> {
-        unreachable!("an agent deletes nothing")
-    }
-
-    async fn list(&self, bucket: Bucket) -> Result<Vec<Entry>, StoreError> {
-        self.check()?;
-        self.inner.list(bucket).await
-    }
-
-    async fn history(&self, bucket: Bucket, key: &Key) -> Result<Vec<Entry>, StoreError> {
-        self.check()?;
-        self.inner.history(bucket, key).await
     }
 
     async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {

@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt};
 use kanade_agent::LogTail;
 use kanade_memory::ManualClock;
 use kanade_model::{Heartbeat, Subject, Timestamp};
-use kanade_ports::{Bucket, Bus, Subscription};
+use kanade_ports::{Bucket, Bus, PubSub, Subscription};
 
 use crate::world::{World, pc_id};
 
@@ -128,6 +128,7 @@ async fn a_ping_is_answered_and_everybody_hears_the_heartbeat() {
     next(&mut heard).await;
     let answer = world
         .bus
+        .inner
         .request(&Subject::ping(&pc_id()), Bytes::new(), Duration::from_secs(30))
         .await
         .unwrap();
@@ -150,6 +151,7 @@ async fn the_end_of_the_log_is_answered() {
         let subject = Subject::logs_fetch(&pc_id());
         let answer = world
             .bus
+            .inner
             .request(&subject, request.into(), Duration::from_secs(30))
             .await
             .unwrap();

@@ -2,7 +2,7 @@
 
 use kanade_agent::AgentLimits;
 use kanade_model::{Ended, ExecResult, RunAs, Shell};
-use kanade_ports::Bus;
+use kanade_ports::{Bus, PubSub};
 
 use crate::world::{World, command, is_alive, pc_id, until, with};
 

@@ -18,8 +18,8 @@ use kanade_model::{
     Command, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, Pattern, PcId, RequestId, Subject,
 };
 use kanade_ports::{
-    Bucket, Bus, BusError, BusErrorKind, Catalog, Clock, Consumer, Durable, Key, Message, MessageId,
-    Precondition, Subscription, SystemClock, SystemIds,
+    Bucket, Bus, BusError, BusErrorKind, Catalog, Clock, Durable, Key, Message, MessageId, Precondition,
+    PubSub, Subscription, SystemClock, SystemIds,
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
@@ -308,7 +308,7 @@ impl TestBus {
 }
 
 #[async_trait]
-impl Bus for TestBus {
+impl PubSub for TestBus {
     async fn publish(&self, subject: &Subject, payload: Bytes) -> Result<(), BusError> {
         self.check()?;
         self.inner.publish(subject, payload).await
@@ -334,20 +334,8 @@ impl Bus for TestBus {
         Ok(Subscription::new(messages.take_until(cut.cancelled_owned())))
     }
 
-    async fn request(&self, subject: &Subject, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
-        self.inner.request(subject, payload, timeout).await
-    }
-
     async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError> {
         self.inner.reply(to, payload).await
-    }
-
-    async fn consume(&self, durable: Durable) -> Result<Box<dyn Consumer>, BusError> {
-        self.inner.consume(durable).await
-    }
-
-    async fn flush(&self) -> Result<(), BusError> {
-        self.inner.flush().await
     }
 
     fn dropped(&self) -> u64 {

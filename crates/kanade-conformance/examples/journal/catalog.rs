@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use kanade_ports::{
-    Bucket, Catalog, CatalogEvent, CatalogStream, Entry, ErrorKind, Key, Precondition, Revision, StoreError,
+    Bucket, Catalog, CatalogEvent, CatalogReader, CatalogStream, Entry, ErrorKind, Key, Precondition,
+    Revision, StoreError,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -164,7 +165,7 @@ fn redo(
 }
 
 #[async_trait]
-impl Catalog for JournalCatalog {
+impl CatalogReader for JournalCatalog {
     async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError> {
         let inner = self.inner();
         Ok(inner
@@ -174,6 +175,25 @@ impl Catalog for JournalCatalog {
             .cloned())
     }
 
+    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
+        // Both under one lock: nothing can happen between what stands and what changes.
+        let inner = self.inner();
+        let of_bucket = inner.documents.iter().filter(|((of, _), _)| *of == bucket);
+        let standing: Vec<_> = of_bucket
+            .filter_map(|(_, document)| document.current().cloned().map(CatalogEvent::Put))
+            .chain([CatalogEvent::Current])
+            .collect();
+        let changes = stream::unfold(inner.changes[&bucket].subscribe(), |mut changes| async move {
+            // An error says that changes were lost, so the stream ends.
+            let change = changes.recv().await.ok()?;
+            Some((change, changes))
+        });
+        Ok(stream::iter(standing).chain(changes).boxed())
+    }
+}
+
+#[async_trait]
+impl Catalog for JournalCatalog {
     async fn put(
         &self,
         bucket: Bucket,
@@ -201,21 +221,5 @@ impl Catalog for JournalCatalog {
         let inner = self.inner();
         let document = inner.documents.get(&(bucket, key.clone()));
         Ok(document.map_or_else(Vec::new, |document| document.versions.clone()))
-    }
-
-    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
-        // Both under one lock: nothing can happen between what stands and what changes.
-        let inner = self.inner();
-        let of_bucket = inner.documents.iter().filter(|((of, _), _)| *of == bucket);
-        let standing: Vec<_> = of_bucket
-            .filter_map(|(_, document)| document.current().cloned().map(CatalogEvent::Put))
-            .chain([CatalogEvent::Current])
-            .collect();
-        let changes = stream::unfold(inner.changes[&bucket].subscribe(), |mut changes| async move {
-            // An error says that changes were lost, so the stream ends.
-            let change = changes.recv().await.ok()?;
-            Some((change, changes))
-        });
-        Ok(stream::iter(standing).chain(changes).boxed())
     }
 }

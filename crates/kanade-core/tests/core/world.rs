@@ -19,8 +19,8 @@ use kanade_model::{
 };
 use kanade_ports as ports;
 use kanade_ports::{
-    Bucket, Bus, Catalog, CatalogStream, ChangeSet, Clock, Entry, ErrorKind, Execution, ExecutionStore, Key,
-    MessageId, Outcome, Precondition, Revision, StoreError, Subscription,
+    Bucket, Bus, Catalog, CatalogReader, CatalogStream, ChangeSet, Clock, Entry, ErrorKind, Execution,
+    ExecutionStore, Key, MessageId, Outcome, Precondition, Revision, StoreError, Subscription,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -421,31 +421,11 @@ pub(crate) struct FaultyCatalog {
 }
 
 #[async_trait]
-impl Catalog for FaultyCatalog {
+impl CatalogReader for FaultyCatalog {
     async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.inner.get(bucket, key).await
     }
-    async fn put(
-        &self,
-        bucket: Bucket,
-        key: &Key,
-        value: Bytes,
-        when: Precondition,
-    ) -> Result<Revision, StoreError> {
-        self.inner.put(bucket, key, value, when).await
-    }
-    async fn delete(&self, bucket: Bucket, key: &Key, when: Precondition) -> Result<(), StoreError> {
-        if bucket == Bucket::Jobs && self.keep_jobs.load(Ordering::SeqCst) {
-            return Err(StoreError::new(ErrorKind::Unavailable, "delete a job"));
-        }
-        self.inner.delete(bucket, key, when).await
-    }
-    async fn list(&self, bucket: Bucket) -> Result<Vec<Entry>, StoreError> {
-        self.inner.list(bucket).await
-    }
-    async fn history(&self, bucket: Bucket, key: &Key) -> Result<Vec<Entry>, StoreError> {
-        self.inner.history(bucket, key).await
-    }
+
     async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
         let mut cut = self.cut.subscribe();
         let ended = async move { drop(cut.changed().await) };
@@ -455,5 +435,33 @@ impl Catalog for FaultyCatalog {
             .await?
             .take_until(Box::pin(ended))
             .boxed())
+    }
+}
+
+#[async_trait]
+impl Catalog for FaultyCatalog {
+    async fn put(
+        &self,
+        bucket: Bucket,
+        key: &Key,
+        value: Bytes,
+        when: Precondition,
+    ) -> Result<Revision, StoreError> {
+        self.inner.put(bucket, key, value, when).await
+    }
+
+    async fn delete(&self, bucket: Bucket, key: &Key, when: Precondition) -> Result<(), StoreError> {
+        if bucket == Bucket::Jobs && self.keep_jobs.load(Ordering::SeqCst) {
+            return Err(StoreError::new(ErrorKind::Unavailable, "delete a job"));
+        }
+        self.inner.delete(bucket, key, when).await
+    }
+
+    async fn list(&self, bucket: Bucket) -> Result<Vec<Entry>, StoreError> {
+        self.inner.list(bucket).await
+    }
+
+    async fn history(&self, bucket: Bucket, key: &Key) -> Result<Vec<Entry>, StoreError> {
+        self.inner.history(bucket, key).await
     }
 }

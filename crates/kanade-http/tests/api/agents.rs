@@ -1,6 +1,6 @@
 use futures::StreamExt;
 use kanade_model::Subject;
-use kanade_ports::Bus;
+use kanade_ports::PubSub;
 use serde_json::{Value, json};
 
 use crate::world::{NOW, World, has_fields, id};

@@ -270,7 +270,7 @@ async fn a_kill_is_recorded_and_published_before_it_is_answered() {
     let exec = world.fire("backup", &["pc-1", "pc-2"]).await;
     let commands = [world.command().await, world.command().await];
     world.started(&commands[0], "pc-1").await;
-    let mut kills = kanade_ports::Bus::subscribe(&*world.bus, &"kill.>".parse().unwrap())
+    let mut kills = kanade_ports::PubSub::subscribe(&*world.bus, &"kill.>".parse().unwrap())
         .await
         .unwrap();
 

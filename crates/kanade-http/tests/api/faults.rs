@@ -13,10 +13,10 @@ use bytes::Bytes;
 use kanade_memory::{MemoryCatalog, MemoryStore};
 use kanade_model::{ExecId, JobId, PcId, ResultId, Timestamp};
 use kanade_ports::{
-    Agent, AuditQuery, AuditRecord, Bucket, Catalog, CatalogStream, ChangeSet, DeadLetterRecord, Entry,
-    ErrorKind, Execution, ExecutionQuery, ExecutionStore, Facts, Forget, Key, KeyRecord, LiveCount, Order,
-    Outcome, Page, Position, Precondition, RetentionCut, Revision, Run, RunQuery, RunRecord, Send,
-    StoreError, TargetQuery, TargetRecord,
+    Agent, AuditQuery, AuditRecord, Bucket, Catalog, CatalogReader, CatalogStream, ChangeSet,
+    DeadLetterRecord, Entry, ErrorKind, Execution, ExecutionQuery, ExecutionStore, Facts, Forget, Key,
+    KeyRecord, LiveCount, Order, Outcome, Page, Position, Precondition, RetentionCut, Revision, Run,
+    RunQuery, RunRecord, Send, StoreError, TargetQuery, TargetRecord,
 };
 use tokio::sync::Semaphore;
 
@@ -146,11 +146,18 @@ impl FaultyCatalog {
 }
 
 #[async_trait]
-impl Catalog for FaultyCatalog {
+impl CatalogReader for FaultyCatalog {
     async fn get(&self, bucket: Bucket, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.inner.get(bucket, key).await
     }
 
+    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
+        self.inner.watch(bucket).await
+    }
+}
+
+#[async_trait]
+impl Catalog for FaultyCatalog {
     async fn put(
         &self,
         bucket: Bucket,
@@ -172,9 +179,5 @@ impl Catalog for FaultyCatalog {
 
     async fn history(&self, bucket: Bucket, key: &Key) -> Result<Vec<Entry>, StoreError> {
         self.inner.history(bucket, key).await
-    }
-
-    async fn watch(&self, bucket: Bucket) -> Result<CatalogStream, StoreError> {
-        self.inner.watch(bucket).await
     }
 }

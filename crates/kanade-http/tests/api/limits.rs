@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
 use kanade_http::HttpSettings;
-use kanade_ports::Bus;
+use kanade_ports::PubSub;
 use serde_json::json;
 
 use crate::world::World;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use kanade_model::{Shell, Subject};
-use kanade_ports::Bus;
+use kanade_ports::PubSub;
 use serde_json::json;
 
 use crate::world::{World, encode, has_fields, id};

@@ -216,7 +216,7 @@ async fn what_is_not_finished_in_time_is_told_that_the_server_stops() {
     let server = Server::start(&world, limits).await;
     let mut busy = server.connect().await;
     busy.ask("GET", "/api/dead_letters").await;
-    let mut pings = kanade_ports::Bus::subscribe(&*world.bus, &"ping.>".parse().unwrap())
+    let mut pings = kanade_ports::PubSub::subscribe(&*world.bus, &"ping.>".parse().unwrap())
         .await
         .unwrap();
     let mut pinging = server.connect().await;

@@ -11,7 +11,7 @@ use kanade_core::{Ports, Running, Services, Settings};
 use kanade_http::HttpSettings;
 use kanade_memory::{EmbeddedBus, ManualClock, SeededIds};
 use kanade_model::{Command, EventStarted, ExecResult, Heartbeat, ResultId, Subject};
-use kanade_ports::{Bucket, Bus, Catalog, Clock, ExecutionStore, MessageId, Precondition, Subscription};
+use kanade_ports::{Bucket, Catalog, Clock, ExecutionStore, MessageId, Precondition, PubSub, Subscription};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uuid::Uuid;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use kanade_ports::{Batch, BusError, BusErrorKind, Consumer, Durable, Message};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{BusLimits, weight};
+use super::BusLimits;
 
 /// One durable, open or not.
 pub(super) struct Channel {
@@ -111,7 +111,7 @@ impl Backlog {
 
     /// Waits for room; first come, first served.
     pub(super) async fn room(&self, message: &Message) -> Result<OwnedSemaphorePermit, BusError> {
-        let bytes = weight(message).max(self.least).min(self.capacity);
+        let bytes = message.weight().max(self.least).min(self.capacity);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(&self.room)
             .acquire_many_owned(bytes)
