@@ -28,6 +28,8 @@ pub(crate) struct Outbox {
     /// How many messages are in the journal's outbox, or about to be.
     waiting: watch::Sender<u64>,
     wake: Notify,
+    /// The connection stands again: whoever waits for another attempt need not wait any longer.
+    reconnected: Notify,
 }
 
 /// Messages on their way, and where to go on in the journal.
@@ -61,6 +63,7 @@ impl Outbox {
             clock,
             waiting,
             wake: Notify::new(),
+            reconnected: Notify::new(),
         })
     }
 
@@ -110,6 +113,7 @@ impl Outbox {
     pub(crate) async fn run(&self) {
         let mut under_way = UnderWay::default();
         let mut backoff = Backoff::new();
+        let mut reconnections = self.bus.reconnections();
         loop {
             let pause = match self.fill(&mut under_way).await {
                 Ok(()) => {
@@ -132,6 +136,7 @@ impl Outbox {
                     }
                 }
                 () = self.wake.notified() => {}
+                Some(()) = reconnections.next() => self.reconnected.notify_waiters(),
                 () = self.pause(pause) => {}
             }
         }
@@ -202,7 +207,10 @@ impl Outbox {
                 done.is_set_aside = true;
                 return done;
             }
-            self.clock.sleep(backoff.pause()).await;
+            tokio::select! {
+                () = self.clock.sleep(backoff.pause()) => {}
+                () = self.reconnected.notified() => {}
+            }
         }
         if let Err(error) = self.journal.sent(number).await {
             // It will be sent once more in the next life, which changes nothing at the server.

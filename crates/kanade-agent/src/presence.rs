@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use kanade_model::{Heartbeat, LogsRequest, Subject};
 use kanade_ports::Message;
 
@@ -11,15 +12,18 @@ use crate::{agent::Shared, inbox::Inbox};
 /// Whatever a configuration says, a heartbeat is not sent more often.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Sends a heartbeat now and whenever the configured interval has passed.
+/// Sends a heartbeat now, whenever the configured interval has passed, and after a lost connection: the server then
+/// gives the agent at once what it has missed.
 pub(crate) async fn beat(shared: Arc<Shared>) {
     let mut config = shared.knowledge.config();
+    let mut reconnections = shared.bus.reconnections();
     loop {
         publish(&shared, heartbeat(&shared)).await;
         loop {
             let interval = config.borrow_and_update().heartbeat_interval.0.max(SHORTEST);
             tokio::select! {
                 () = shared.clock.sleep(interval) => break,
+                Some(()) = reconnections.next() => break,
                 // Its sender lives as long as the agent.
                 _ = config.changed() => {}
             }

@@ -152,3 +152,20 @@ async fn a_bus_that_is_away_at_the_start_is_found_later() {
     assert_eq!(world.result(&command).await.stdout, "found\n");
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn what_waits_for_another_attempt_is_sent_as_soon_as_the_connection_stands() {
+    let (world, _clock) = World::with_manual_clock().await;
+    let _agent = world.agent().await;
+    world.bus.is_down.store(true, Ordering::SeqCst);
+    let command = command("echo late");
+    world.send(&command).await;
+    until(|| world.bus.refused.load(Ordering::SeqCst) > 0).await;
+    world.bus.is_down.store(false, Ordering::SeqCst);
+    until(|| {
+        // The clock stands still, so only this ends a pause; again, since one may begin after it.
+        world.bus.reconnect();
+        !world.heard::<ExecResult>("results.").is_empty()
+    })
+    .await;
+}

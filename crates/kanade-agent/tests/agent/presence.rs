@@ -54,6 +54,23 @@ async fn a_heartbeat_comes_at_the_start_and_after_each_interval() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_follows_a_lost_connection_at_once() {
+    let (world, clock) = World::with_manual_clock().await;
+    let mut heard = heartbeats(&world).await;
+    let _agent = world.agent().await;
+    next(&mut heard).await;
+    for _ in 0..2 {
+        clock.sleepers(1).await;
+        world.bus.reconnect();
+        assert_eq!(
+            next(&mut heard).await.at,
+            world.clock.now(),
+            "without waiting for its time"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_interval_follows_the_configuration_of_the_agent_and_its_groups() {
     let (world, clock) = World::with_manual_clock().await;
     world

@@ -11,7 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use kanade_agent::{Agent, AgentConfig};
 use kanade_memory::{BusLimits, EmbeddedBus, ManualClock, MemoryCatalog};
 use kanade_model::{
@@ -280,6 +283,7 @@ pub(crate) struct TestBus {
     pub(crate) refuses_events: AtomicBool,
     pub(crate) refused: AtomicUsize,
     connection: std::sync::Mutex<CancellationToken>,
+    reconnections: watch::Sender<()>,
 }
 
 impl TestBus {
@@ -290,7 +294,13 @@ impl TestBus {
             refuses_events: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             connection: Default::default(),
+            reconnections: watch::Sender::new(()),
         }
+    }
+
+    /// Tells that the connection stands again.
+    pub(crate) fn reconnect(&self) {
+        self.reconnections.send_replace(());
     }
 
     /// Ends every subscription, as a lost connection does.
@@ -340,5 +350,12 @@ impl PubSub for TestBus {
 
     fn dropped(&self) -> u64 {
         self.inner.dropped()
+    }
+
+    fn reconnections(&self) -> BoxStream<'static, ()> {
+        stream::unfold(self.reconnections.subscribe(), |mut made| async move {
+            made.changed().await.ok().map(|()| ((), made))
+        })
+        .boxed()
     }
 }
