@@ -9,6 +9,7 @@
 //! Around them run the loops: the [`Committer`], the [`Dispatcher`], the projectors, the presence of agents, the
 //! repetition of kills, upkeep.
 
+mod agent_ports;
 mod agents;
 mod audit;
 mod committer;
@@ -28,6 +29,7 @@ pub mod shape;
 mod upkeep;
 mod view;
 
+pub use agent_ports::AgentPorts;
 pub use agents::{Agents, Scope};
 pub use audit::Audit;
 pub use committer::{Committer, Observer};

@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use kanade_model::PcId;
 use kanade_ports::{Bus, Catalog, Clock, Durable, ExecutionStore, Ids};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live, Schedules,
-    Settings,
+    AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live,
+    Schedules, Settings,
     presence::{Alive, Presence},
     project::{Progress, Projector},
     upkeep::Upkeep,
@@ -53,6 +54,7 @@ pub struct Services {
     /// The time.
     pub clock: Arc<dyn Clock>,
     bus: Arc<dyn Bus>,
+    catalog: Arc<dyn Catalog>,
     committer: Committer,
     view: CatalogView,
 }
@@ -87,7 +89,7 @@ impl Services {
             Arc::new(move |bucket, key, deleted| told.document_changed(bucket, key, deleted));
         let view = CatalogView::start(&catalog, &clock, &changes, &loops, &stop);
 
-        let documents = Documents::new(catalog, view.clone(), Arc::clone(&clock));
+        let documents = Documents::new(Arc::clone(&catalog), view.clone(), Arc::clone(&clock));
         let audit = Audit::new(committer.clone(), Arc::clone(&clock), Arc::clone(&ids));
         let dispatcher = Dispatcher::new(
             Arc::clone(&store),
@@ -137,6 +139,7 @@ impl Services {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             bus: Arc::clone(&bus),
+            catalog,
             committer: committer.clone(),
             view,
         };
@@ -179,6 +182,16 @@ impl Services {
 
         services.view.wait_current().await;
         (services, Running { stop, loops, commits })
+    }
+
+    /// What the agent `pc` may use, for one connection of it.
+    pub fn agent_ports(&self, pc: &PcId) -> AgentPorts {
+        AgentPorts::new(
+            pc,
+            Arc::clone(&self.bus),
+            Arc::clone(&self.catalog),
+            self.view.clone(),
+        )
     }
 
     /// Each part and what is wrong with it, if anything is.

@@ -2,19 +2,23 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    future::ready,
     sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
-use futures::StreamExt;
-use kanade_ports::{Bucket, Catalog, CatalogEvent, Clock, Entry, Key, Revision};
-use tokio::sync::watch;
+use futures::{StreamExt, stream};
+use kanade_ports::{Bucket, Catalog, CatalogEvent, CatalogStream, Clock, Entry, Key, Revision};
+use tokio::sync::{broadcast, watch};
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a writer waits for its own write to show.
 const OWN_WRITE_WAIT: Duration = Duration::from_secs(2);
 /// How many revisions are remembered for writers that wait for theirs.
 const REMEMBERED: usize = 1024;
+/// How many changes a watcher may be behind before its watch ends.
+const BEHIND: usize = 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -27,10 +31,27 @@ pub struct CatalogView {
 #[derive(Default)]
 struct BucketView {
     entries: RwLock<BTreeMap<Key, Entry>>,
+    /// Told under the lock of the entries, so that a watcher misses nothing and hears nothing twice.
+    changes: Changes,
     /// The newest revisions that were heard of, the newest last.
     recent: Mutex<VecDeque<Revision>>,
     /// Counts what was heard; says whether the view is whole.
     heard: watch::Sender<Heard>,
+}
+
+struct Changes(broadcast::Sender<CatalogEvent>);
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(BEHIND))
+    }
+}
+
+impl Changes {
+    fn tell(&self, event: CatalogEvent) {
+        // Nobody may be watching.
+        drop(self.0.send(event));
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,6 +107,29 @@ impl CatalogView {
             .values()
             .cloned()
             .collect()
+    }
+
+    /// Every document of a bucket, then [`CatalogEvent::Current`], then each change, from memory: a watcher costs the
+    /// backend nothing. Waits for the bucket to be read. Ends when the watcher is too far behind.
+    pub async fn watch(&self, bucket: Bucket) -> CatalogStream {
+        let view = self.bucket(bucket);
+        let mut heard = view.heard.subscribe();
+        // The sender lives in `self`.
+        drop(heard.wait_for(|heard| heard.current).await);
+        let (entries, changes) = {
+            let entries = view.entries.read().expect("no panic while locked");
+            (
+                entries.values().cloned().collect::<Vec<_>>(),
+                view.changes.0.subscribe(),
+            )
+        };
+        let stands = entries.into_iter().map(CatalogEvent::Put);
+        let changes = BroadcastStream::new(changes)
+            .take_while(|change| ready(change.is_ok()))
+            .filter_map(|change| ready(change.ok()));
+        stream::iter(stands.chain([CatalogEvent::Current]))
+            .chain(changes)
+            .boxed()
     }
 
     /// Whether every bucket has been read once and its watch stands.
@@ -194,7 +238,7 @@ impl CatalogView {
                 (CatalogEvent::Current, _) => {
                     if let Some(listed) = listed.take() {
                         listed.values().for_each(|entry| view.note(entry.revision));
-                        *view.entries.write().expect("no panic while locked") = listed;
+                        view.replace(listed);
                     }
                     view.heard.send_modify(|heard| {
                         *heard = Heard {
@@ -206,15 +250,20 @@ impl CatalogView {
                 (CatalogEvent::Put(entry), None) => {
                     let key = entry.key.clone();
                     view.note(entry.revision);
-                    view.entries
-                        .write()
-                        .expect("no panic while locked")
-                        .insert(key.clone(), entry);
+                    {
+                        let mut entries = view.entries.write().expect("no panic while locked");
+                        entries.insert(key.clone(), entry.clone());
+                        view.changes.tell(CatalogEvent::Put(entry));
+                    }
                     view.heard.send_modify(|heard| heard.changes += 1);
                     observer(bucket, &key, false);
                 }
                 (CatalogEvent::Deleted(key), None) => {
-                    view.entries.write().expect("no panic while locked").remove(&key);
+                    {
+                        let mut entries = view.entries.write().expect("no panic while locked");
+                        entries.remove(&key);
+                        view.changes.tell(CatalogEvent::Deleted(key.clone()));
+                    }
                     view.heard.send_modify(|heard| heard.changes += 1);
                     observer(bucket, &key, true);
                 }
@@ -224,6 +273,23 @@ impl CatalogView {
 }
 
 impl BucketView {
+    /// Takes what was listed anew for what stands; watchers are told the difference.
+    fn replace(&self, listed: BTreeMap<Key, Entry>) {
+        let mut entries = self.entries.write().expect("no panic while locked");
+        for key in entries.keys().filter(|key| !listed.contains_key(*key)) {
+            self.changes.tell(CatalogEvent::Deleted(key.clone()));
+        }
+        for (key, entry) in &listed {
+            if entries
+                .get(key)
+                .is_none_or(|before| before.revision != entry.revision)
+            {
+                self.changes.tell(CatalogEvent::Put(entry.clone()));
+            }
+        }
+        *entries = listed;
+    }
+
     fn note(&self, revision: Revision) {
         let mut recent = self.recent.lock().expect("no panic while locked");
         if recent.len() >= REMEMBERED {

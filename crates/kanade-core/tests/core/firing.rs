@@ -2,7 +2,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use kanade_core::{Error, Repeatable};
 use kanade_model::{FanoutPlan, ScriptStatus, TargetState, Version};
-use kanade_ports::{Bucket, Catalog, ExecutionStore, Precondition, SendState};
+use kanade_ports::{Bucket, CatalogReader, ExecutionStore, Precondition, SendState};
 
 use crate::world::{World, at, come, id, manifest, next_command, operator};
 

@@ -3,7 +3,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use futures::StreamExt;
 use kanade_core::Error;
 use kanade_model::{EventKill, ExecutionStatus, Receipt, Subject, TargetState};
-use kanade_ports::{Bus, Clock, ExecutionStore, SendState};
+use kanade_ports::{Clock, ExecutionStore, PubSub, SendState};
 
 use crate::world::{World, come, encode, id, next_command, operator};
 

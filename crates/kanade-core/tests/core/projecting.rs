@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use futures::FutureExt;
 use kanade_model::{Subject, TargetState};
-use kanade_ports::{Bus, Clock, ExecutionStore, MessageId};
+use kanade_ports::{Clock, ExecutionStore, MessageId, PubSub};
 use serde_json::json;
 
 use crate::world::{World, encode, id, next_command, operator, result};

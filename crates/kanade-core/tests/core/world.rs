@@ -19,8 +19,8 @@ use kanade_model::{
 };
 use kanade_ports as ports;
 use kanade_ports::{
-    Bucket, Bus, Catalog, CatalogReader, CatalogStream, ChangeSet, Clock, Entry, ErrorKind, Execution,
-    ExecutionStore, Key, MessageId, Outcome, Precondition, Revision, StoreError, Subscription,
+    Bucket, Catalog, CatalogReader, CatalogStream, ChangeSet, Clock, Entry, ErrorKind, Execution,
+    ExecutionStore, Key, MessageId, Outcome, Precondition, PubSub, Revision, StoreError, Subscription,
 };
 use serde_json::json;
 use uuid::Uuid;
