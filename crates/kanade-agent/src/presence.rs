@@ -7,22 +7,28 @@ use futures::StreamExt;
 use kanade_model::{Heartbeat, LogsRequest, Subject};
 use kanade_ports::Message;
 
-use crate::{agent::Shared, inbox::Inbox};
+use crate::{agent::Shared, backoff::Backoff, inbox::Inbox};
 
 /// Whatever a configuration says, a heartbeat is not sent more often.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Sends a heartbeat now, whenever the configured interval has passed, and after a lost connection: the server then
-/// gives the agent at once what it has missed.
+/// gives the agent at once what it has missed. One that cannot be sent is tried again soon.
 pub(crate) async fn beat(shared: Arc<Shared>) {
     let mut config = shared.knowledge.config();
     let mut reconnections = shared.bus.reconnections();
+    let mut backoff = Backoff::new();
     loop {
-        publish(&shared, heartbeat(&shared)).await;
+        let again_in = if publish(&shared, heartbeat(&shared)).await {
+            backoff.reset();
+            Duration::MAX
+        } else {
+            backoff.pause()
+        };
         loop {
             let interval = config.borrow_and_update().heartbeat_interval.0.max(SHORTEST);
             tokio::select! {
-                () = shared.clock.sleep(interval) => break,
+                () = shared.clock.sleep(interval.min(again_in)) => break,
                 Some(()) = reconnections.next() => break,
                 // Its sender lives as long as the agent.
                 _ = config.changed() => {}
@@ -64,11 +70,14 @@ fn heartbeat(shared: &Shared) -> Bytes {
         .into()
 }
 
-async fn publish(shared: &Shared, heartbeat: Bytes) {
+/// Whether it could be sent.
+async fn publish(shared: &Shared, heartbeat: Bytes) -> bool {
     let subject = Subject::heartbeat(&shared.config.pc_id);
-    if let Err(error) = shared.bus.publish(&subject, heartbeat).await {
+    let published = shared.bus.publish(&subject, heartbeat).await;
+    if let Err(error) = &published {
         tracing::debug!(%error, "cannot send a heartbeat");
     }
+    published.is_ok()
 }
 
 /// Answers who waits for an answer. A ping may also be published to nobody's inbox: the heartbeat is the answer then.

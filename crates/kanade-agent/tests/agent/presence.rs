@@ -1,6 +1,6 @@
 //! Heartbeats, pings, and the log.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -9,7 +9,7 @@ use kanade_memory::ManualClock;
 use kanade_model::{Heartbeat, Subject, Timestamp};
 use kanade_ports::{Bucket, Bus, PubSub, Subscription};
 
-use crate::world::{World, pc_id};
+use crate::world::{World, pc_id, until};
 
 async fn heartbeats(world: &World) -> Subscription {
     world
@@ -68,6 +68,27 @@ async fn a_heartbeat_follows_a_lost_connection_at_once() {
             "without waiting for its time"
         );
     }
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_cannot_be_sent_is_tried_again_soon() {
+    let (world, clock) = World::with_manual_clock().await;
+    let mut heard = heartbeats(&world).await;
+    world.bus.is_down.store(true, Ordering::SeqCst);
+    let _agent = world.agent().await;
+    let started = world.clock.now();
+    clock.sleepers(1).await;
+    world.bus.is_down.store(false, Ordering::SeqCst);
+    until(|| {
+        clock.advance(Duration::from_millis(10));
+        heard.next().now_or_never().is_some()
+    })
+    .await;
+    let waited = world.clock.now().since(started);
+    assert!(
+        waited < Duration::from_secs(30),
+        "without waiting for its interval: {waited:?}"
+    );
 }
 
 #[tokio::test]
