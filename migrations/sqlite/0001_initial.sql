@@ -63,6 +63,8 @@ CREATE TABLE targets (
 
 CREATE INDEX targets_in_state ON targets (exec_id, state, pc_id);
 CREATE INDEX targets_unfinished ON targets (pc_id, due_at, exec_id) WHERE state IN ('waiting', 'running');
+CREATE INDEX targets_with_unanswered_kill ON targets (pc_id, finished_at, exec_id)
+    WHERE state IN ('lost', 'withdrawn', 'expired') AND receipt IN ('requested', 'unreachable');
 CREATE INDEX targets_expiring ON targets (check_at, exec_id, pc_id) WHERE check_at IS NOT NULL;
 
 CREATE TABLE sends (

@@ -134,6 +134,7 @@ suite! { $
         a_started_run_is_running_until_it_is_due
         ends_are_told_apart
         a_finished_run_is_never_overwritten
+        the_run_of_one_agent_is_not_anothers_to_change
         of_two_runs_of_a_target_the_first_end_decides
         a_result_without_an_id_is_recorded_once
         an_agent_that_is_not_on_the_list_joins
@@ -168,10 +169,12 @@ suite! { $
         a_waiting_target_expires_when_its_time_has_come
         a_late_sign_of_life_replaces_expired
         a_lost_run_counts_as_failed_until_its_result_comes
+        a_start_told_by_a_slow_clock_is_not_lost_before_its_time
         a_lost_run_decides_only_about_a_target_that_it_runs
         what_is_overdue_is_handed_out_oldest_first
         stale_executions_are_handed_out_oldest_first
         what_an_agent_has_unfinished_is_handed_out_oldest_first
+        kills_that_an_agent_has_not_answered_are_handed_out_newest_first
     ;
 
     values:

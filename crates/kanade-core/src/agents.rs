@@ -335,7 +335,9 @@ impl Agents {
         self.bus.flush().await?;
         let ended = async {
             while let Some(message) = results.next().await {
-                if let Ok(result) = serde_json::from_slice::<ExecResult>(&message.payload) {
+                if let Ok(result) = serde_json::from_slice::<ExecResult>(&message.payload)
+                    && result.pc_id == request.pc_id
+                {
                     return Some(result);
                 }
             }

@@ -100,7 +100,7 @@ impl Live {
             | Change::ExpireTarget { exec_id, .. } => self.changed(exec_id),
             Change::KillDelivered(event) => self.changed(&event.exec_id),
             Change::RunSkipped(event) => self.changed(&event.exec_id),
-            Change::RunStarted(event) => {
+            Change::RunStarted { event, .. } => {
                 self.changed(&event.exec_id);
                 self.emit(LiveEvent::Run {
                     result_id: event.result_id,

@@ -1,5 +1,7 @@
 //! Signs of life: records them, and gives an agent that shows life what it may have missed: Commands it has not
-//! started, kills of what it runs.
+//! started, kills of what it runs or may still start.
+
+mod absence;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
 use kanade_model::{ExecId, Heartbeat, PcId, Subject, TargetState, Timestamp};
-use kanade_ports::{Addressee, Bus, Change, ChangeSet, Clock, ExecutionStore, Subscription, TargetRecord};
+use kanade_ports::{
+    Addressee, Bus, BusError, Change, ChangeSet, Clock, ExecutionStore, Subscription, TargetRecord,
+};
 
 use tokio::sync::Notify;
 
@@ -20,12 +24,16 @@ use crate::{
     project::Progress,
 };
 
+pub(crate) use absence::Absences;
+
 /// Heartbeats recorded in one go.
 const BATCH: usize = 1024;
 /// Targets looked at for one agent on one heartbeat.
 const PER_AGENT: usize = 256;
 /// Agents looked after at once.
 const AT_ONCE: usize = 8;
+/// Agents that are back whose kills go out together, each of them once.
+const TOGETHER: usize = 256;
 /// Targets whose resends are remembered; more than that begins anew, which only resends earlier.
 const REMEMBERED: usize = 100_000;
 const RETRY: Duration = Duration::from_secs(1);
@@ -43,6 +51,7 @@ pub(crate) struct Presence {
     pub(crate) progress: Progress,
     pub(crate) settings: Arc<Settings>,
     pub(crate) resends: Mutex<HashMap<(ExecId, PcId), Resends>>,
+    pub(crate) absences: Absences,
     pub(crate) alive: Alive,
 }
 
@@ -64,7 +73,7 @@ impl Presence {
     /// Records heartbeats and looks after those who sent them, for ever.
     pub(crate) async fn run(self) {
         // Apart, so that heartbeats are taken off the bus whatever the projectors do.
-        tokio::join!(self.listen(), self.look_after());
+        tokio::join!(self.listen(), self.kill_again(), self.look_after());
     }
 
     async fn listen(&self) {
@@ -97,6 +106,10 @@ impl Presence {
             }
             let alive: Vec<PcId> = newest.keys().cloned().collect();
             let at = self.clock.now();
+            // First of all: what such an agent has in hand may start at any moment.
+            for pc in &alive {
+                self.absences.heard(pc, at, &self.settings);
+            }
             let seen = |heartbeat| ChangeSet::of(Change::AgentSeen { heartbeat, at });
             for outcome in self
                 .committer
@@ -132,6 +145,48 @@ impl Presence {
                 })
                 .await;
         }
+    }
+
+    /// Gives agents that are back the kills of what they may have in hand, and what is only presumed to have ended.
+    async fn kill_again(&self) {
+        loop {
+            let mut unanswered = stream::iter(self.absences.ended().await)
+                .map(|(pc, since)| async move {
+                    let kills = self.store.unanswered_kills(&pc, since, PER_AGENT).await;
+                    (pc, kills)
+                })
+                .buffer_unordered(AT_ONCE)
+                .chunks(TOGETHER);
+            while let Some(agents) = unanswered.next().await {
+                let mut kills = BTreeSet::new();
+                let mut missed = Vec::new();
+                for (pc, found) in agents {
+                    match found {
+                        Ok(found) => {
+                            kills.extend(found);
+                            missed.push(pc);
+                        }
+                        Err(error) => self.kills_not_given(&pc, &error),
+                    }
+                }
+                if let Err(error) = self.publish_kills(&kills).await {
+                    missed.iter().for_each(|pc| self.kills_not_given(pc, &error));
+                }
+            }
+        }
+    }
+
+    async fn publish_kills(&self, kills: &BTreeSet<ExecId>) -> Result<(), BusError> {
+        for exec in kills {
+            tracing::debug!(%exec, "killed again for an agent that is back");
+            self.bus.publish(&Subject::kill(exec), Bytes::new()).await?;
+        }
+        Ok(())
+    }
+
+    fn kills_not_given(&self, pc: &PcId, error: &dyn std::error::Error) {
+        tracing::warn!(%pc, error = %chain(error), "cannot give an agent the kills it may have missed");
+        self.absences.not_given(pc);
     }
 
     async fn projectors_are_past(&self, moment: Timestamp) -> bool {

@@ -151,7 +151,7 @@ impl Projector {
     async fn record(&mut self, batch: &dyn Batch) -> Result<(), StoreError> {
         let mut sets = Vec::with_capacity(batch.messages().len());
         for message in batch.messages() {
-            sets.push(match decode(message) {
+            sets.push(match decode(message, self.clock.now()) {
                 Ok(Change::RunFinished(result)) => {
                     let facts = match self.facts(&result).await {
                         Ok(facts) => facts,
@@ -260,13 +260,16 @@ fn is_passing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unavailable | ErrorKind::Indeterminate)
 }
 
-fn decode(message: &Message) -> Result<Change, String> {
+/// What a message says that arrived at `at`.
+fn decode(message: &Message, at: Timestamp) -> Result<Change, String> {
     let mut tokens = message.subject.as_str().split('.');
     match (tokens.next(), tokens.next()) {
         (Some("results"), _) => {
             parse(message).map(|result: ExecResult| Change::RunFinished(Box::new(result)))
         }
-        (Some("events"), Some("started")) => parse::<EventStarted>(message).map(Change::RunStarted),
+        (Some("events"), Some("started")) => {
+            parse::<EventStarted>(message).map(|event| Change::RunStarted { event, at })
+        }
         (Some("events"), Some("skipped")) => parse::<EventSkipped>(message).map(Change::RunSkipped),
         (Some("events"), Some("kill")) => parse::<EventKill>(message).map(Change::KillDelivered),
         _ => Err("nobody knows what is said on this subject".into()),

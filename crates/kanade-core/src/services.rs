@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live,
     Schedules, Settings,
-    presence::{Alive, Presence},
+    presence::{Absences, Alive, Presence},
     project::{Progress, Projector},
     upkeep::Upkeep,
     view::ChangeObserver,
@@ -161,6 +161,7 @@ impl Services {
             progress: progress.clone(),
             settings: Arc::clone(&settings),
             resends: Mutex::new(HashMap::new()),
+            absences: Absences::default(),
             alive: Alive::default(),
         };
         spawn(Box::pin(presence.run()));

@@ -9,7 +9,7 @@ pub struct Settings {
     pub command_ttl: Duration,
     /// An execution of which nothing has started this long after its last send was due is labelled expired.
     pub pending_ttl: Duration,
-    /// A run is lost when its jitter, its timeout and this have passed since its start.
+    /// A run is lost when its jitter, its timeout and this have passed since its start was heard of.
     pub lost_grace: Duration,
     /// A kill is repeated this often …
     pub kill_repeat: Duration,

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     future::ready,
+    ops::Bound,
     sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
@@ -30,7 +31,9 @@ pub struct CatalogView {
 
 #[derive(Default)]
 struct BucketView {
-    entries: RwLock<BTreeMap<Key, Entry>>,
+    /// Shared with the watches that still tell what stood when they began; copied before a change only while there are
+    /// such.
+    entries: RwLock<Arc<BTreeMap<Key, Entry>>>,
     /// Told under the lock of the entries, so that a watcher misses nothing and hears nothing twice.
     changes: Changes,
     /// The newest revisions that were heard of, the newest last.
@@ -118,16 +121,18 @@ impl CatalogView {
         drop(heard.wait_for(|heard| heard.current).await);
         let (entries, changes) = {
             let entries = view.entries.read().expect("no panic while locked");
-            (
-                entries.values().cloned().collect::<Vec<_>>(),
-                view.changes.0.subscribe(),
-            )
+            (Arc::clone(&entries), view.changes.0.subscribe())
         };
-        let stands = entries.into_iter().map(CatalogEvent::Put);
+        let stands = stream::unfold((entries, None), |(entries, last): (_, Option<Key>)| async move {
+            let entry = following(&entries, last.as_ref())?.clone();
+            let key = entry.key.clone();
+            Some((CatalogEvent::Put(entry), (entries, Some(key))))
+        });
         let changes = BroadcastStream::new(changes)
             .take_while(|change| ready(change.is_ok()))
             .filter_map(|change| ready(change.ok()));
-        stream::iter(stands.chain([CatalogEvent::Current]))
+        stands
+            .chain(stream::once(ready(CatalogEvent::Current)))
             .chain(changes)
             .boxed()
     }
@@ -252,7 +257,7 @@ impl CatalogView {
                     view.note(entry.revision);
                     {
                         let mut entries = view.entries.write().expect("no panic while locked");
-                        entries.insert(key.clone(), entry.clone());
+                        Arc::make_mut(&mut entries).insert(key.clone(), entry.clone());
                         view.changes.tell(CatalogEvent::Put(entry));
                     }
                     view.heard.send_modify(|heard| heard.changes += 1);
@@ -261,7 +266,7 @@ impl CatalogView {
                 (CatalogEvent::Deleted(key), None) => {
                     {
                         let mut entries = view.entries.write().expect("no panic while locked");
-                        entries.remove(&key);
+                        Arc::make_mut(&mut entries).remove(&key);
                         view.changes.tell(CatalogEvent::Deleted(key.clone()));
                     }
                     view.heard.send_modify(|heard| heard.changes += 1);
@@ -270,6 +275,13 @@ impl CatalogView {
             }
         }
     }
+}
+
+/// The entry after a key, or the first.
+fn following<'e>(entries: &'e BTreeMap<Key, Entry>, last: Option<&Key>) -> Option<&'e Entry> {
+    let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut behind = entries.range::<Key, _>((after, Bound::Unbounded));
+    behind.next().map(|(_, entry)| entry)
 }
 
 impl BucketView {
@@ -287,7 +299,7 @@ impl BucketView {
                 self.changes.tell(CatalogEvent::Put(entry.clone()));
             }
         }
-        *entries = listed;
+        *entries = Arc::new(listed);
     }
 
     fn note(&self, revision: Revision) {

@@ -150,6 +150,20 @@ impl ExecutionStore for MemoryStore {
         Ok(first(rows, limit, Clone::clone))
     }
 
+    async fn unanswered_kills(
+        &self,
+        pc: &PcId,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ExecId>, StoreError> {
+        let state = self.read();
+        let rows = state
+            .targets
+            .backwards(&TargetList::UnansweredOn(pc.clone()), None)
+            .take_while(|(place, _)| place.at >= since.as_micros());
+        Ok(first(rows, limit, |row| row.exec_id.clone()))
+    }
+
     async fn overdue_targets(&self, now: Timestamp, limit: usize) -> Result<Vec<TargetRecord>, StoreError> {
         let state = self.read();
         let rows = state

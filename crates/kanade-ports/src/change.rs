@@ -76,9 +76,14 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
-    /// A run has started.
-    RunStarted(EventStarted),
-    /// A run has ended.
+    /// A run has started. Superseded when the run is known to be another agent's.
+    RunStarted {
+        /// What the agent said.
+        event: EventStarted,
+        /// When it arrived: a run is given its time from then on, however far behind the agent's clock is.
+        at: Timestamp,
+    },
+    /// A run has ended. Superseded when the run is known to be another agent's.
     RunFinished(Box<ExecResult>),
     /// An agent did not start what it was told to.
     RunSkipped(EventSkipped),

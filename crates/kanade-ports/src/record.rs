@@ -64,7 +64,8 @@ pub struct Kill {
 pub struct Limits {
     /// From due to started; then a waiting target is expired.
     pub start_within_secs: u64,
-    /// From started to finished, agents' grace included; then a run is lost.
+    /// From started, or from when the server heard of the start where that is later, to finished, agents' grace
+    /// included; then a run is lost.
     pub run_within_secs: u64,
 }
 
@@ -74,7 +75,7 @@ impl Limits {
         due_at.plus(Duration::from_secs(self.start_within_secs))
     }
 
-    /// When a run is lost that started at `started_at`.
+    /// When a run is lost that started, or was heard of, at `started_at`.
     pub fn finish_by(&self, started_at: Timestamp) -> Timestamp {
         started_at.plus(Duration::from_secs(self.run_within_secs))
     }
@@ -286,6 +287,14 @@ pub struct TargetRecord {
     pub receipt: Option<Receipt>,
     /// When a waiting target expires; none once it is not waiting.
     pub check_at: Option<Timestamp>,
+}
+
+impl TargetRecord {
+    /// Whether its end was only presumed while a kill went unanswered: the agent may hold it still, and must get the
+    /// kill when it is back.
+    pub fn has_unanswered_kill(&self) -> bool {
+        self.state.is_presumed() && matches!(self.receipt, Some(Receipt::Requested | Receipt::Unreachable))
+    }
 }
 
 /// An execution on one agent, from start to end, without its output.

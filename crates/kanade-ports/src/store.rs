@@ -56,6 +56,15 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
         due_before: Timestamp,
         limit: usize,
     ) -> Result<Vec<TargetRecord>, StoreError>;
+    /// The executions whose kill an agent has left unanswered: those of its targets that
+    /// [have an unanswered kill](TargetRecord::has_unanswered_kill) and ended at `since` or after, newest end first,
+    /// `limit` at most.
+    async fn unanswered_kills(
+        &self,
+        pc: &PcId,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ExecId>, StoreError>;
     /// Waiting targets whose `check_at` is `now` or before, oldest first, `limit` at most.
     async fn overdue_targets(&self, now: Timestamp, limit: usize) -> Result<Vec<TargetRecord>, StoreError>;
 

@@ -43,7 +43,7 @@ impl WorkingSet {
             Change::Kill { exec_id, by, at } => self.kill(exec_id, by, *at),
             Change::KillDelivered(event) => self.kill_delivered(event),
             Change::KillSettled { exec_id, at } => self.kill_settled(exec_id, *at),
-            Change::RunStarted(event) => self.run_started(event),
+            Change::RunStarted { event, at } => self.run_started(event, *at),
             Change::RunFinished(result) => self.run_finished(result),
             Change::RunSkipped(event) => self.run_skipped(event),
             Change::AgentSeen { heartbeat, at } => self.agent_seen(heartbeat, *at),
@@ -237,8 +237,11 @@ impl WorkingSet {
         Outcome::Applied
     }
 
-    fn run_started(&mut self, event: &EventStarted) -> Outcome {
+    fn run_started(&mut self, event: &EventStarted, at: Timestamp) -> Outcome {
         if let Some(run) = self.runs.get(&event.result_id) {
+            if run.pc_id != event.pc_id {
+                return Outcome::Superseded;
+            }
             if run.job_id.is_some() && run.version.is_some() {
                 return Outcome::Duplicate;
             }
@@ -248,9 +251,11 @@ impl WorkingSet {
             }
             return Outcome::Applied;
         }
+        // An agent's clock may be far behind, and what it says may have been long under way: not lost before its time.
+        let since = event.started_at.max(at);
         let check_at = self.executions.get(&event.exec_id).map_or_else(
-            || event.started_at.plus(FOREIGN_RUN_WITHIN),
-            |execution| execution.limits.finish_by(event.started_at),
+            || since.plus(FOREIGN_RUN_WITHIN),
+            |execution| execution.limits.finish_by(since),
         );
         self.runs.insert(event.result_id, Run::started(event, check_at));
         if let Some(key) =
@@ -266,11 +271,12 @@ impl WorkingSet {
     fn run_finished(&mut self, result: &ExecResult) -> Outcome {
         let id = result.run_id();
         let known = self.runs.get(&id).cloned();
-        if known
-            .as_ref()
-            .is_some_and(|run| !matches!(run.state, RunState::Running | RunState::Lost))
-        {
-            return Outcome::Duplicate;
+        match &known {
+            Some(run) if run.pc_id != result.pc_id => return Outcome::Superseded,
+            Some(run) if !matches!(run.state, RunState::Running | RunState::Lost) => {
+                return Outcome::Duplicate;
+            }
+            _ => {}
         }
         let state = result.state();
         let execution = result

@@ -65,7 +65,7 @@ impl Needs {
             Change::KillDelivered(event) => self.add_target(&event.exec_id, &event.pc_id),
             Change::RunSkipped(event) => self.add_target(&event.exec_id, &event.pc_id),
             Change::ExpireTarget { exec_id, pc_id, .. } => self.add_target(exec_id, pc_id),
-            Change::RunStarted(event) => {
+            Change::RunStarted { event, .. } => {
                 self.add_target(&event.exec_id, &event.pc_id);
                 self.runs.insert(event.result_id);
             }

@@ -183,6 +183,24 @@ impl ExecutionStore for RedbStore {
         .await
     }
 
+    async fn unanswered_kills(
+        &self,
+        pc: &PcId,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ExecId>, StoreError> {
+        let (list, begin) = record::before(record::unanswered_kills(pc), since);
+        self.read(
+            || format!("the kills that agent `{pc}` has not answered"),
+            move |txn| {
+                let targets = Reading::<TargetRecord>::of(txn)?;
+                let newest_first = targets.list_between(&list, Some(&begin), None)?.rev();
+                first(newest_first, limit, |row| row.exec_id)
+            },
+        )
+        .await
+    }
+
     async fn overdue_targets(&self, now: Timestamp, limit: usize) -> Result<Vec<TargetRecord>, StoreError> {
         self.read(
             || "overdue targets".into(),

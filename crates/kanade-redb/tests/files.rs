@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use kanade_model::{Heartbeat, Timestamp};
-use kanade_ports::{Bucket, Catalog, Change, ChangeSet, ErrorKind, ExecutionStore, Precondition, StoreError};
+use kanade_ports::{
+    Bucket, Catalog, CatalogReader, Change, ChangeSet, ErrorKind, ExecutionStore, Precondition, StoreError,
+};
 use kanade_redb::Database;
 use redb::{ReadableDatabase, TableDefinition};
 use tempfile::TempDir;

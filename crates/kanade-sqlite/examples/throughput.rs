@@ -162,7 +162,7 @@ fn execution(number: usize) -> Result<NewExecution, Box<dyn std::error::Error>> 
 type Run = (ResultId, PcId, RequestId);
 
 fn start(exec_id: &ExecId, (result_id, pc_id, request_id): &Run, number: usize) -> Change {
-    Change::RunStarted(EventStarted {
+    let event = EventStarted {
         result_id: *result_id,
         request_id: *request_id,
         exec_id: exec_id.clone(),
@@ -170,7 +170,9 @@ fn start(exec_id: &ExecId, (result_id, pc_id, request_id): &Run, number: usize) 
         started_at: moment(number),
         manifest_id: "backup".parse().expect("a job id"),
         version: "1.0.0".parse().expect("a version"),
-    })
+    };
+    let at = event.started_at;
+    Change::RunStarted { event, at }
 }
 
 fn finish(exec_id: &ExecId, (result_id, pc_id, request_id): &Run, number: usize) -> Change {

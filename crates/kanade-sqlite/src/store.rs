@@ -118,6 +118,19 @@ impl ExecutionStore for SqliteStore {
         )
     }
 
+    async fn unanswered_kills(
+        &self,
+        pc: &PcId,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ExecId>, StoreError> {
+        read!(
+            self,
+            targets::unanswered_kills(pc, since, limit),
+            "list the kills that agent `{pc}` has not answered"
+        )
+    }
+
     async fn overdue_targets(&self, now: Timestamp, limit: usize) -> Result<Vec<TargetRecord>, StoreError> {
         read!(self, targets::overdue(now, limit), "list overdue targets")
     }

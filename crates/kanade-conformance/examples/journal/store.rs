@@ -161,6 +161,27 @@ impl ExecutionStore for JournalStore {
         Ok(List::up(wanted, |row| at(row.due_at, &row.exec_id)).first(limit))
     }
 
+    async fn unanswered_kills(
+        &self,
+        pc: &PcId,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ExecId>, StoreError> {
+        let inner = self.inner();
+        let unanswered = inner.records.targets.values().filter_map(|row| {
+            let ended_at = row
+                .finished_at
+                .filter(|at| row.pc_id == *pc && row.has_unanswered_kill() && *at >= since)?;
+            Some((ended_at, row.exec_id.clone()))
+        });
+        let list = List::down(unanswered, |(ended_at, exec_id)| at(*ended_at, exec_id));
+        Ok(list
+            .first(limit)
+            .into_iter()
+            .map(|(_, exec_id)| exec_id)
+            .collect())
+    }
+
     async fn overdue_targets(&self, now: Timestamp, limit: usize) -> Result<Vec<TargetRecord>, StoreError> {
         let inner = self.inner();
         let overdue = inner.records.targets.values().cloned().filter_map(|row| {

@@ -33,6 +33,10 @@ pub async fn a_new_store_answers_every_question_with_nothing<F: StoreFactory>() 
         "unfinished"
     );
     assert!(
+        store.unanswered_kills(&pc, secs(0), 9).await.unwrap().is_empty(),
+        "unanswered kills"
+    );
+    assert!(
         store.overdue_targets(secs(9), 9).await.unwrap().is_empty(),
         "overdue targets"
     );

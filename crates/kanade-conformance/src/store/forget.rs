@@ -7,8 +7,8 @@ use serde_json::json;
 use super::{
     retention::{NOTHING, keyed},
     world::{
-        Firing, World, ad_hoc, audit, ended, facts, finished, fire, found, heartbeat, id, kill, letter,
-        recorded, run, secs, sent, start_event, started,
+        Firing, World, ad_hoc, audit, ended, facts, finished, fire, found, heard_of, heartbeat, id, kill,
+        letter, lose, recorded, run, secs, sent, start_event, started,
     },
 };
 use crate::StoreFactory;
@@ -42,7 +42,11 @@ pub async fn a_forgotten_execution_is_gone_from_everywhere<F: StoreFactory>() {
         ])
         .await;
     world
-        .all([ended("gone", "pc-3", Ended::Killed), started("gone", "joined")])
+        .all([
+            ended("gone", "pc-3", Ended::Killed),
+            started("gone", "joined"),
+            lose("gone", "joined", secs(110)),
+        ])
         .await;
     let forget = Forget {
         executions: vec![id("gone")],
@@ -68,6 +72,15 @@ pub async fn a_forgotten_execution_is_gone_from_everywhere<F: StoreFactory>() {
             world
                 .store
                 .unfinished(&id(pc), secs(9999), 9)
+                .await
+                .unwrap()
+                .is_empty(),
+            "{pc}"
+        );
+        assert!(
+            world
+                .store
+                .unanswered_kills(&id(pc), secs(0), 9)
                 .await
                 .unwrap()
                 .is_empty(),
@@ -249,7 +262,7 @@ pub async fn a_batch_can_forget_and_go_on<F: StoreFactory>() {
             ..NOTHING
         })
     };
-    let second_start = Change::RunStarted(kanade_model::EventStarted {
+    let second_start = heard_of(kanade_model::EventStarted {
         started_at: secs(12),
         ..start_event("e-1", "pc-1")
     });

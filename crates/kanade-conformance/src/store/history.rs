@@ -9,8 +9,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{
-    Firing, World, ad_hoc, audit, expire, expire_target, facts, found, heartbeat, id, kill_delivered, letter,
-    recorded, request, result, secs, skipped, start_event,
+    Firing, World, ad_hoc, audit, expire, expire_target, facts, found, heard_of, heartbeat, id,
+    kill_delivered, letter, recorded, request, result, secs, skipped, start_event,
 };
 use crate::{StoreFactory, harness::Rng};
 
@@ -99,7 +99,7 @@ impl Chance {
             exec
         };
         match self.random.below(12) {
-            0..=3 => Change::RunStarted(EventStarted {
+            0..=3 => heard_of(EventStarted {
                 result_id: self.run(exec, pc),
                 started_at: now,
                 ..start_event(exec, pc)

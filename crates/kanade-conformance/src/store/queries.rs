@@ -1,15 +1,13 @@
 //! Queries for runs: each filter, all of them together, and how much work a page may be.
 
 use kanade_model::{Ended, ExecResult};
-use kanade_ports::{
-    Change, ChangeSet, Output, PAGE_BYTES, RunFilter, RunQuery, RunRecord, SCAN_LIMIT, TextFilter,
-};
+use kanade_ports::{ChangeSet, Output, PAGE_BYTES, RunFilter, RunQuery, RunRecord, SCAN_LIMIT, TextFilter};
 
 use super::{
     walk::runs,
     world::{
-        Firing, World, ad_hoc, ended, finished, fire, id, lose, numbered, recorded, result, run, secs,
-        started,
+        Firing, World, ad_hoc, ended, finished, fire, heard_of, id, lose, numbered, recorded, result, run,
+        secs, started,
     },
 };
 use crate::StoreFactory;
@@ -82,7 +80,7 @@ async fn some_runs<F: StoreFactory>() -> World<F> {
         world.all([recorded(said)]).await;
     }
     let start = |pc: &str, at| {
-        Change::RunStarted(kanade_model::EventStarted {
+        heard_of(kanade_model::EventStarted {
             started_at: secs(at),
             manifest_id: id("job-a"),
             ..super::world::start_event("e-1", pc)

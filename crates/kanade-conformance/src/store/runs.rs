@@ -3,11 +3,11 @@
 use kanade_model::{
     Ended, EventStarted, ExecResult, ExecutionStatus, ResultId, RunState, SkipReason, TargetState,
 };
-use kanade_ports::{Change, ChangeSet, Outcome, Output};
+use kanade_ports::{ChangeSet, Outcome, Output};
 
 use super::world::{
-    Firing, World, ad_hoc, ended, finished, fire, id, kill, lose, recorded, request, result, run, secs, sent,
-    skipped, start_event, started,
+    Firing, World, ad_hoc, ended, finished, fire, heard_of, id, kill, lose, recorded, request, result, run,
+    secs, sent, skipped, start_event, started,
 };
 use crate::StoreFactory;
 
@@ -202,11 +202,60 @@ pub async fn a_finished_run_is_never_overwritten<F: StoreFactory>() {
     }
 }
 
+pub async fn the_run_of_one_agent_is_not_anothers_to_change<F: StoreFactory>() {
+    let world = World::<F>::new().await;
+    world
+        .all([
+            fire("e-1", &["pc-1", "pc-2", "pc-3", "pc-4"]),
+            started("e-1", "pc-1"),
+            finished("e-1", "pc-2", 0),
+            started("e-1", "pc-3"),
+            lose("e-1", "pc-3", secs(110)),
+        ])
+        .await;
+    let before = world.snapshot().await;
+    for owner in ["pc-1", "pc-2", "pc-3"] {
+        let start = EventStarted {
+            result_id: run("e-1", owner),
+            ..start_event("e-1", "pc-4")
+        };
+        let end = ExecResult {
+            result_id: Some(run("e-1", owner)),
+            ..result("e-1", "pc-4", 1)
+        };
+        for change in [heard_of(start), recorded(end)] {
+            assert_eq!(
+                world.change(change).await,
+                Outcome::Superseded,
+                "pc-4 names the run of {owner}"
+            );
+            assert_eq!(
+                world.snapshot().await,
+                before,
+                "neither the run of {owner} nor a target has changed"
+            );
+        }
+    }
+    let mut batch = vec![started("e-1", "pc-4"), finished("e-1", "pc-1", 0)];
+    batch.push(recorded(ExecResult {
+        result_id: Some(run("e-1", "pc-4")),
+        ..result("e-1", "pc-2", 1)
+    }));
+    let outcomes = world.apply(batch.into_iter().map(ChangeSet::of)).await;
+    assert_eq!(
+        outcomes,
+        [Outcome::Applied, Outcome::Applied, Outcome::Superseded],
+        "also within one commit"
+    );
+    assert_eq!(world.state("e-1", "pc-4").await, TargetState::Running);
+    world.snapshot().await;
+}
+
 pub async fn of_two_runs_of_a_target_the_first_end_decides<F: StoreFactory>() {
     let world = World::<F>::new().await;
     // An agent that forgot what it did runs a Command a second time.
     let second = ResultId(uuid::Uuid::from_u128(2));
-    let second_start = Change::RunStarted(EventStarted {
+    let second_start = heard_of(EventStarted {
         result_id: second,
         started_at: secs(12),
         ..start_event("e-1", "pc-1")
@@ -277,7 +326,7 @@ pub async fn a_result_without_an_id_is_recorded_once<F: StoreFactory>() {
         ..start_event("e-1", "pc-1")
     };
     assert_eq!(
-        world.change(Change::RunStarted(start)).await,
+        world.change(heard_of(start)).await,
         Outcome::Duplicate,
         "its start is old news"
     );

@@ -6,7 +6,7 @@ use std::{
     fmt::Debug,
 };
 
-use kanade_model::{ExecutionStatus, JobId, PcId, TargetState, Timestamp};
+use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, TargetState, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, Counts, DeadLetterRecord, Execution, ExecutionQuery, ExecutionStore,
     Facts, LiveCount, Order, RunFilter, RunQuery, RunRecord, Send, SendState, TargetRecord, TextFilter,
@@ -242,6 +242,7 @@ async fn check_work_lists(
             let found = store.unfinished(pc, end, MANY).await.unwrap();
             assert_same("unfinished targets", found, wanted, |target| target.due_at);
         }
+        check_unanswered_kills(store, pc, targets).await;
     }
     for now in moments(targets.iter().filter_map(|target| target.check_at)) {
         let overdue = |target: &&TargetRecord| {
@@ -250,6 +251,27 @@ async fn check_work_lists(
         let wanted = targets.iter().filter(overdue).cloned().collect();
         let found = store.overdue_targets(now, MANY).await.unwrap();
         assert_same("overdue targets", found, wanted, |target| target.check_at);
+    }
+}
+
+async fn check_unanswered_kills(store: &dyn ExecutionStore, pc: &PcId, targets: &[TargetRecord]) {
+    let mut unanswered: Vec<_> = targets
+        .iter()
+        .filter(|target| target.pc_id == *pc && target.has_unanswered_kill())
+        .map(|target| (target.finished_at.unwrap(), target.exec_id.clone()))
+        .collect();
+    unanswered.sort();
+    for since in moments(unanswered.iter().map(|(at, _)| *at)) {
+        let wanted: BTreeSet<_> = unanswered.iter().filter(|(at, _)| *at >= since).collect();
+        let found = store.unanswered_kills(pc, since, MANY).await.unwrap();
+        let ended = |id: &ExecId| unanswered.iter().find(|(_, of)| of == id).map(|(at, _)| *at);
+        assert!(
+            found.iter().rev().is_sorted_by_key(ended),
+            "unanswered kills stand by time, newest first: {found:?}"
+        );
+        let found: BTreeSet<_> = found.iter().collect();
+        let wanted: BTreeSet<_> = wanted.iter().map(|(_, id)| id).collect();
+        assert_eq!(found, wanted, "unanswered kills of {pc} since {since}");
     }
 }
 

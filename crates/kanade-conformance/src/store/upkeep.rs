@@ -1,11 +1,11 @@
 //! What nobody reports: executions and targets expire, runs are lost, and all of it gives way to a late sign of life.
 
-use kanade_model::{ExecutionStatus, RunState, SkipReason, TargetState};
+use kanade_model::{Ended, ExecutionStatus, RunState, SkipReason, TargetState};
 use kanade_ports::{Change, Outcome};
 
 use super::world::{
-    Firing, World, expire, expire_target, finished, fire, id, lose, names, run, secs, sent, skipped,
-    start_event, started,
+    Firing, World, ended, expire, expire_target, finished, fire, heard_of, id, kill, kill_delivered,
+    kill_settled, lose, names, run, secs, sent, skipped, start_event, started,
 };
 use crate::StoreFactory;
 
@@ -236,10 +236,50 @@ pub async fn a_lost_run_counts_as_failed_until_its_result_comes<F: StoreFactory>
     );
 }
 
+pub async fn a_start_told_by_a_slow_clock_is_not_lost_before_its_time<F: StoreFactory>() {
+    let world = World::<F>::new().await;
+    // A run of an execution may take 100 seconds. The agents say second 10; it is heard of when it is.
+    for (exec, heard_at, lost_at) in [("slow", 5000, 5100), ("in-step", 10, 110), ("fast", -5000, 110)] {
+        let start = Change::RunStarted {
+            event: start_event(exec, "pc-1"),
+            at: secs(heard_at),
+        };
+        world.all([fire(exec, &["pc-1"]), start]).await;
+        assert_eq!(
+            world.run(run(exec, "pc-1")).await.check_at,
+            Some(secs(lost_at)),
+            "{exec}: its time begins when it started or was heard of, whichever is later"
+        );
+        assert_eq!(
+            world.change(lose(exec, "pc-1", secs(lost_at - 1))).await,
+            Outcome::Superseded,
+            "{exec}: not lost before its time"
+        );
+        assert_eq!(
+            world.target(exec, "pc-1").await.started_at,
+            Some(secs(10)),
+            "{exec}: when it started is what the agent says"
+        );
+        world.all([lose(exec, "pc-1", secs(lost_at))]).await;
+    }
+    world
+        .all([Change::RunStarted {
+            event: start_event("foreign", "pc-1"),
+            at: secs(5000),
+        }])
+        .await;
+    let check_at = world.run(run("foreign", "pc-1")).await.check_at;
+    assert!(
+        check_at.is_some_and(|at| at > secs(5000)),
+        "of another's execution too: {check_at:?}"
+    );
+    world.snapshot().await;
+}
+
 pub async fn a_lost_run_decides_only_about_a_target_that_it_runs<F: StoreFactory>() {
     let world = World::<F>::new().await;
     let second = kanade_model::ResultId(uuid::Uuid::from_u128(2));
-    let second_start = Change::RunStarted(kanade_model::EventStarted {
+    let second_start = heard_of(kanade_model::EventStarted {
         result_id: second,
         started_at: secs(12),
         ..start_event("e-1", "pc-1")
@@ -271,7 +311,7 @@ pub async fn what_is_overdue_is_handed_out_oldest_first<F: StoreFactory>() {
             started_at: secs(at),
             ..start_event(exec, "pc-2")
         };
-        world.all([Change::RunStarted(start)]).await;
+        world.all([heard_of(start)]).await;
     }
     let targets = |now, limit| {
         let store = &world.store;
@@ -412,4 +452,82 @@ pub async fn what_an_agent_has_unfinished_is_handed_out_oldest_first<F: StoreFac
         [""; 0],
         "a stranger has nothing to do"
     );
+}
+
+pub async fn kills_that_an_agent_has_not_answered_are_handed_out_newest_first<F: StoreFactory>() {
+    let world = World::<F>::new().await;
+    let settled = |exec: &str, at| Change::KillSettled {
+        exec_id: id(exec),
+        at: secs(at),
+    };
+    let both = ["pc-1", "pc-2"];
+    for exec in ["e-1", "e-2", "e-3", "lost", "expired"] {
+        world
+            .all([fire(exec, &both), sent(exec, &both), kill(exec)])
+            .await;
+    }
+    world
+        .all([
+            settled("e-2", 200),
+            settled("e-1", 100),
+            settled("e-3", 300),
+            started("lost", "pc-1"),
+            lose("lost", "pc-1", secs(400)),
+            expire_target("expired", "pc-1", secs(1000)),
+        ])
+        .await;
+    // None of these is an agent's that may hold it still, unaware of a kill.
+    for (exec, end) in [
+        ("killed", ended("killed", "pc-1", Ended::Killed)),
+        ("done", finished("done", "pc-1", 0)),
+        ("refused", skipped("refused", "pc-1", SkipReason::Revoked)),
+        ("heard", kill_delivered("heard", "pc-1")),
+        ("open", sent("open", &["pc-1"])),
+    ] {
+        world
+            .all([fire(exec, &["pc-1"]), sent(exec, &["pc-1"]), kill(exec), end])
+            .await;
+        if exec == "heard" {
+            world.all([kill_settled(exec)]).await;
+        }
+    }
+    world.all([fire("unsent", &["pc-1"]), kill("unsent")]).await;
+    world
+        .all([
+            fire("not-killed", &["pc-1"]),
+            expire_target("not-killed", "pc-1", secs(1000)),
+        ])
+        .await;
+    let unanswered = |pc: &'static str, since, limit| {
+        let store = &world.store;
+        async move {
+            let found = store.unanswered_kills(&id(pc), secs(since), limit).await.unwrap();
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        }
+    };
+    let all = ["expired", "lost", "e-3", "e-2", "e-1"];
+    assert_eq!(unanswered("pc-1", 0, 99).await, all, "the newest end first");
+    assert_eq!(unanswered("pc-1", 300, 99).await, all[..3], "ended then or after");
+    assert_eq!(unanswered("pc-1", 301, 99).await, all[..2], "or after");
+    assert_eq!(unanswered("pc-1", 0, 2).await, all[..2], "as many as asked for");
+    assert_eq!(
+        unanswered("pc-2", 0, 99).await,
+        ["e-3", "e-2", "e-1"],
+        "another agent has its own"
+    );
+    assert_eq!(unanswered("pc", 0, 99).await, [""; 0], "a stranger has none");
+
+    world
+        .all([
+            started("e-2", "pc-1"),
+            kill_delivered("e-3", "pc-1"),
+            finished("lost", "pc-1", 0),
+        ])
+        .await;
+    assert_eq!(
+        unanswered("pc-1", 0, 99).await,
+        ["expired", "e-1"],
+        "whatever is heard of is no longer among them"
+    );
+    world.snapshot().await;
 }

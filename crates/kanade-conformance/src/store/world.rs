@@ -271,7 +271,13 @@ pub(crate) fn start_event(exec: &str, pc: &str) -> EventStarted {
 }
 
 pub(crate) fn started(exec: &str, pc: &str) -> Change {
-    Change::RunStarted(start_event(exec, pc))
+    heard_of(start_event(exec, pc))
+}
+
+/// A start that the server heard of at once.
+pub(crate) fn heard_of(event: EventStarted) -> Change {
+    let at = event.started_at;
+    Change::RunStarted { event, at }
 }
 
 /// The end, at second 20, of the run that started at second 10.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -22,8 +22,45 @@ pub(super) struct OwnBus {
     pc: PcId,
     bus: Arc<dyn Bus>,
     subscriptions: Arc<Semaphore>,
-    /// Where answers to requests that the agent has been asked are expected.
-    asked: Arc<Mutex<VecDeque<Subject>>>,
+    asked: Arc<Asked>,
+}
+
+/// Where answers to requests that an agent has been asked are expected, and whether one was given, the newest last.
+#[derive(Default)]
+struct Asked(Mutex<VecDeque<(Subject, bool)>>);
+
+impl Asked {
+    /// The agent has been asked. What came by two of its subscriptions is one request.
+    fn note(&self, reply: &Subject) {
+        let mut requests = self.requests();
+        if requests.iter().any(|(asked, _)| asked == reply) {
+            return;
+        }
+        if requests.len() == REQUESTS {
+            requests.pop_front();
+        }
+        requests.push_back((reply.clone(), false));
+    }
+
+    /// Whether an answer is still expected; then it is not any more.
+    fn take(&self, reply: &Subject) -> bool {
+        self.set_answered(reply, true)
+    }
+
+    /// The answer was not sent after all.
+    fn give_back(&self, reply: &Subject) {
+        self.set_answered(reply, false);
+    }
+
+    fn set_answered(&self, reply: &Subject, is_answered: bool) -> bool {
+        let mut requests = self.requests();
+        let request = requests.iter_mut().find(|(asked, _)| asked == reply);
+        request.is_some_and(|(_, answered)| std::mem::replace(answered, is_answered) != is_answered)
+    }
+
+    fn requests(&self) -> MutexGuard<'_, VecDeque<(Subject, bool)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl OwnBus {
@@ -101,6 +138,8 @@ impl PubSub for OwnBus {
         if !may_report(&self.pc, subject, &payload) {
             return Err(self.refused(&format!("report to {subject}")));
         }
+        // Where a broker drops repetitions, one agent's must not pass for another's.
+        let id = MessageId(format!("{} {}", self.pc, id.0));
         self.bus.publish_durable(subject, payload, id).await
     }
 
@@ -116,25 +155,21 @@ impl PubSub for OwnBus {
         Ok(Subscription::new(messages.inspect(move |message| {
             let _held = &held;
             if let Some(reply) = &message.reply {
-                let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-                if asked.len() == REQUESTS {
-                    asked.pop_front();
-                }
-                asked.push_back(reply.clone());
+                asked.note(reply);
             }
         })))
     }
 
     async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError> {
-        let was_asked = to.reply.as_ref().is_some_and(|reply| {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = asked.iter().position(|asked| asked == reply);
-            place.is_some_and(|place| asked.remove(place).is_some())
-        });
-        if !was_asked {
-            return Err(self.refused("answer what was not asked"));
+        let Some(reply) = to.reply.as_ref().filter(|reply| self.asked.take(reply)) else {
+            return Err(self.refused("answer what was not asked, or was answered"));
+        };
+        let sent = self.bus.reply(to, payload).await;
+        if sent.is_err() {
+            // A shorter answer may do.
+            self.asked.give_back(reply);
         }
-        self.bus.reply(to, payload).await
+        sent
     }
 
     fn dropped(&self) -> u64 {
@@ -146,6 +181,27 @@ impl PubSub for OwnBus {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_request_is_answered_once_and_the_oldest_are_forgotten() {
+        let reply = |number: usize| -> Subject { format!("_INBOX.{number}").parse().unwrap() };
+        let asked = Asked::default();
+        assert!(!asked.take(&reply(0)), "it was not asked");
+        asked.note(&reply(0));
+        assert!(asked.take(&reply(0)) && !asked.take(&reply(0)), "once");
+        asked.note(&reply(0));
+        assert!(
+            !asked.take(&reply(0)),
+            "also when it comes by another subscription"
+        );
+        asked.give_back(&reply(0));
+        assert!(asked.take(&reply(0)), "what was not sent is still to be answered");
+        (1..=REQUESTS).for_each(|number| asked.note(&reply(number)));
+        assert_eq!(asked.requests().len(), REQUESTS);
+        asked.give_back(&reply(0));
+        assert!(!asked.take(&reply(0)), "there have been too many since");
+        assert!(asked.take(&reply(1)) && asked.take(&reply(REQUESTS)));
+    }
 
     #[test]
     fn an_agent_hears_what_is_for_it() {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use kanade_core::AgentPorts;
-use kanade_model::{PcId, Subject};
+use kanade_model::{ExecResult, PcId, Subject, TargetState};
 use kanade_ports::{
-    Bucket, Bus, BusErrorKind, Catalog, CatalogEvent, CatalogStream, Key, Precondition, PubSub,
+    Bucket, Bus, BusError, BusErrorKind, Catalog, CatalogEvent, CatalogStream, Clock, ExecutionStore, Key,
+    MessageId, Precondition, PubSub,
 };
 
-use crate::world::World;
+use crate::world::{World, encode, next_command, result};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -275,6 +276,114 @@ async fn what_an_agent_may_not_say_reaches_nobody() {
         .flatten()
         .filter(|message| !message.subject.as_str().starts_with("heartbeat.probe"));
     assert_eq!(foreign, None);
+}
+
+/// What becomes of a result that an agent reports.
+async fn report(agent: &AgentPorts, result: &ExecResult) -> Result<(), BusError> {
+    let subject = Subject::result(result.request_id);
+    let id = MessageId("the same of everybody".into());
+    agent.bus.publish_durable(&subject, encode(result), id).await
+}
+
+#[tokio::test]
+async fn an_agent_reports_its_own_runs_and_cannot_end_those_of_others() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1", "pc-2"]).await;
+    let mut commands = [
+        next_command(&mut world.commands).await,
+        next_command(&mut world.commands).await,
+    ];
+    let of_pc_1 = world.store.target(&fired.exec_id, &pc("pc-1")).await.unwrap();
+    let request_id = of_pc_1.unwrap().request_id;
+    commands.sort_by_key(|command| command.request_id != request_id);
+    let victims = world.started(&commands[0], "pc-1").await;
+    let state = async |name| world.target_state(&fired.exec_id, name).await.unwrap();
+    let agent = ports(&world, "pc-2");
+
+    let posed = result(&commands[0], "pc-1", world.clock.now(), 0, "", "");
+    assert_eq!(
+        report(&agent, &posed).await.unwrap_err().kind(),
+        BusErrorKind::Refused,
+        "in the other's name"
+    );
+    let claimed = ExecResult {
+        result_id: Some(victims),
+        ..result(&commands[1], "pc-2", world.clock.now(), 1, "forged", "")
+    };
+    report(&agent, &claimed).await.unwrap();
+    let run = world.store.run(&victims).await.unwrap().unwrap();
+    assert_eq!(
+        (run.run.pc_id, run.run.exit_code, run.output.stdout.as_str()),
+        (pc("pc-1"), None, ""),
+        "in its own name, of a run that is not its own"
+    );
+    assert_eq!(
+        (state("pc-1").await, state("pc-2").await),
+        (TargetState::Running, TargetState::Waiting)
+    );
+
+    let own = result(&commands[1], "pc-2", world.clock.now(), 0, "", "");
+    report(&agent, &own).await.unwrap();
+    assert_eq!(state("pc-2").await, TargetState::Succeeded);
+    report(&ports(&world, "pc-1"), &posed).await.unwrap();
+    assert_eq!(
+        state("pc-1").await,
+        TargetState::Succeeded,
+        "the one it belongs to may"
+    );
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_stood_when_it_began_and_then_what_changed() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        put(&world, Bucket::ScriptStatus, name, "ACTIVE").await;
+    }
+    let own = ports(&world, "pc-1");
+    drop(watch(&own, Bucket::ScriptStatus, &["+a", "+b", "+c"]).await);
+    let mut early = own.catalog.watch(Bucket::ScriptStatus).await.unwrap();
+    assert_eq!(next(&mut early).await, "+a");
+    // While it is being read.
+    delete(&world, Bucket::ScriptStatus, "b").await;
+    put(&world, Bucket::ScriptStatus, "d", "ACTIVE").await;
+    drop(watch(&own, Bucket::ScriptStatus, &["+a", "+c", "+d"]).await);
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        told.push(next(&mut early).await);
+    }
+    assert_eq!(told, ["+b", "+c", ".", "-b", "+d"]);
+}
+
+#[tokio::test]
+async fn a_watch_that_is_not_read_ends_when_it_is_too_far_behind() {
+    let world = World::new().await;
+    let own = ports(&world, "pc-1");
+    let mut unread = own.catalog.watch(Bucket::ScriptStatus).await.unwrap();
+    let mut read = own.catalog.watch(Bucket::ScriptStatus).await.unwrap();
+    assert_eq!(next(&mut read).await, ".");
+    for number in 0..2000 {
+        put(&world, Bucket::ScriptStatus, &format!("d-{number}"), "ACTIVE").await;
+        assert_eq!(next(&mut read).await, format!("+d-{number}"));
+    }
+    assert_eq!(unread.next().await, Some(CatalogEvent::Current));
+    let rest = tokio::time::timeout(SOON, unread.count()).await.expect("it ends");
+    assert!(rest < 2000, "{rest} of 2000 changes");
+}
+
+#[tokio::test]
+async fn an_answer_that_could_not_be_sent_can_be_given_again() {
+    let world = World::new().await;
+    let agent = ports(&world, "pc-1").bus;
+    let to = Subject::logs_fetch(&pc("pc-1"));
+    let mut asked = agent.subscribe(&to.clone().into()).await.unwrap();
+    let bus = world.bus.clone();
+    let answer = tokio::spawn(async move { bus.request(&to, Bytes::new(), SOON).await });
+    let request = tokio::time::timeout(SOON, asked.next()).await.unwrap().unwrap();
+    let endless = agent.reply(&request, vec![b'x'; 64 << 20].into()).await;
+    assert_eq!(endless.unwrap_err().kind(), BusErrorKind::TooLarge);
+    agent.reply(&request, "the end of it".into()).await.unwrap();
+    assert_eq!(answer.await.unwrap().unwrap(), Bytes::from("the end of it"));
 }
 
 #[tokio::test]

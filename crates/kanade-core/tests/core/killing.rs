@@ -312,6 +312,9 @@ async fn an_ad_hoc_run_is_killed_by_the_id_it_was_given_and_never_mixed_up_with_
         .unwrap();
     assert_eq!(come(&mut kills).len(), 1);
     world
+        .finished(&command, "pc-2", 0, "from somebody else", "")
+        .await;
+    world
         .finished(&command, "pc-1", -1, "", "killed by remote signal (kill.by-hand)")
         .await;
     assert_eq!(waiting.await.unwrap().unwrap().exit_code, -1);

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use kanade_model::{ExecutionStatus, TargetState};
-use kanade_ports::ExecutionStore;
+use kanade_model::{EventStarted, ExecutionStatus, ResultId, Subject, TargetState};
+use kanade_ports::{Clock, ExecutionStore};
+use uuid::Uuid;
 
-use crate::world::{World, next_command};
+use crate::world::{World, encode, id, next_command};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -85,4 +86,33 @@ async fn what_is_too_old_is_removed_in_small_batches() {
         ..Default::default()
     };
     assert!(world.store.runs(&runs).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_of_an_agent_whose_clock_is_behind_gets_its_time() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    let event = EventStarted {
+        result_id: ResultId(Uuid::from_u128(1)),
+        request_id: command.request_id,
+        exec_id: fired.exec_id.clone(),
+        pc_id: id("pc-1"),
+        started_at: world.clock.now().minus(HOUR),
+        manifest_id: command.id.clone(),
+        version: command.version.clone(),
+    };
+    world
+        .durable(&Subject::started(&event.exec_id, &event.pc_id), encode(&event))
+        .await;
+    let heard_at = world.clock.now();
+    world
+        .advance_until(Duration::from_secs(5), "it is lost", async || {
+            world.target_state(&fired.exec_id, "pc-1").await == Some(TargetState::Lost)
+        })
+        .await;
+    let took = world.clock.now().since(heard_at);
+    // Its timeout is a minute.
+    assert!(took >= Duration::from_secs(120), "lost after {took:?}");
 }

@@ -396,6 +396,7 @@ delegate! {
     target(exec: &ExecId, pc: &PcId) -> Option<ports::TargetRecord>;
     targets(query: &ports::TargetQuery) -> ports::Page<ports::TargetRecord>;
     unfinished(pc: &PcId, due_before: Timestamp, limit: usize) -> Vec<ports::TargetRecord>;
+    unanswered_kills(pc: &PcId, since: Timestamp, limit: usize) -> Vec<ExecId>;
     overdue_targets(now: Timestamp, limit: usize) -> Vec<ports::TargetRecord>;
     due_sends(after: Option<&ports::Position>, limit: usize) -> Vec<ports::Send>;
     sends(exec: &ExecId) -> Vec<ports::Send>;

@@ -31,6 +31,8 @@ pub(crate) struct FaultyStore {
     /// Who asks for dead letters needs one of these.
     pub(crate) letters: Semaphore,
     wanted: AtomicUsize,
+    /// Who commits needs one of these.
+    commits: Semaphore,
 }
 
 impl Default for FaultyStore {
@@ -41,6 +43,7 @@ impl Default for FaultyStore {
             reads: Mutex::default(),
             letters: Semaphore::new(Semaphore::MAX_PERMITS),
             wanted: AtomicUsize::new(0),
+            commits: Semaphore::new(Semaphore::MAX_PERMITS),
         }
     }
 }
@@ -59,6 +62,16 @@ impl FaultyStore {
     /// From now on a question for dead letters is not answered.
     pub(crate) fn hold_letters(&self) {
         self.letters.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// From now on nothing is committed.
+    pub(crate) fn hold_commits(&self) {
+        self.commits.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Commits go on.
+    pub(crate) fn release_commits(&self) {
+        self.commits.add_permits(Semaphore::MAX_PERMITS);
     }
 
     /// How often dead letters were asked for.
@@ -80,6 +93,7 @@ macro_rules! delegate {
         impl ExecutionStore for FaultyStore {
             async fn apply(&self, sets: &[ChangeSet]) -> Result<Vec<Outcome>, StoreError> {
                 failure(&self.writes, "commit changes")?;
+                let _permit = self.commits.acquire().await.unwrap();
                 self.inner.apply(sets).await
             }
 
@@ -117,6 +131,7 @@ delegate! {
     target(exec: &ExecId, pc: &PcId) -> Option<TargetRecord>;
     targets(query: &TargetQuery) -> Page<TargetRecord>;
     unfinished(pc: &PcId, due_before: Timestamp, limit: usize) -> Vec<TargetRecord>;
+    unanswered_kills(pc: &PcId, since: Timestamp, limit: usize) -> Vec<ExecId>;
     overdue_targets(now: Timestamp, limit: usize) -> Vec<TargetRecord>;
     due_sends(after: Option<&Position>, limit: usize) -> Vec<Send>;
     sends(exec: &ExecId) -> Vec<Send>;

@@ -31,6 +31,8 @@ pub(super) enum TargetList {
     Of(ExecId, Option<TargetState>),
     /// Waiting and running ones on an agent, by due time.
     UnfinishedOn(PcId),
+    /// Those on an agent that have an unanswered kill, by the time they ended.
+    UnansweredOn(PcId),
     /// Waiting ones, by the time they expire.
     Expiring,
 }
@@ -348,6 +350,10 @@ fn target_places(row: &TargetRecord) -> Vec<(TargetList, Position)> {
     if !row.state.is_final() {
         let due = place(row.due_at, &row.exec_id);
         places.push((TargetList::UnfinishedOn(row.pc_id.clone()), due));
+    }
+    if let (true, Some(at)) = (row.has_unanswered_kill(), row.finished_at) {
+        let ended = place(at, &row.exec_id);
+        places.push((TargetList::UnansweredOn(row.pc_id.clone()), ended));
     }
     if row.state == TargetState::Waiting {
         // Neither id holds white space, so no two pairs make the same text.

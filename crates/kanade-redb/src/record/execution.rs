@@ -144,6 +144,9 @@ impl Record for TargetRecord {
         if !self.state.is_final() {
             places.push(unfinished(&self.pc_id).name().moment(self.due_at));
         }
+        if let (true, Some(at)) = (self.has_unanswered_kill(), self.finished_at) {
+            places.push(unanswered_kills(&self.pc_id).name().moment(at));
+        }
         if let (TargetState::Waiting, Some(at)) = (self.state, self.check_at) {
             places.push(overdue_targets().name().moment(at));
         }
@@ -175,6 +178,11 @@ pub(crate) fn unfinished(pc_id: &PcId) -> List {
 /// Waiting targets, by the time they expire.
 pub(crate) fn overdue_targets() -> List {
     List::by_moment(Key::list(2))
+}
+
+/// Targets on an agent that have an unanswered kill, by the time they ended.
+pub(crate) fn unanswered_kills(pc_id: &PcId) -> List {
+    List::by_moment(Key::list(3).text(pc_id.as_str()))
 }
 
 impl Record for Send {

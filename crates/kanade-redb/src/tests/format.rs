@@ -80,6 +80,15 @@ fn targets_and_sends_are_found_where_they_were_put() {
     target["state"] = json!("succeeded");
     let succeeded = [r"e-1\x00\x00p", r"\x00e-1\x00\x00\x02e-1\x00\x00p"];
     assert_eq!(keys::<TargetRecord>(&target), succeeded);
+    let unanswered = json!({"state": "withdrawn", "receipt": "unreachable", "finished_at": AT_1});
+    let target_fields = target.as_object_mut().unwrap();
+    target_fields.extend(unanswered.as_object().unwrap().clone());
+    let withdrawn = [
+        r"e-1\x00\x00p",
+        r"\x00e-1\x00\x00\te-1\x00\x00p",
+        r"\x03p\x00\x00<1>e-1\x00\x00p",
+    ];
+    assert_eq!(keys::<TargetRecord>(&target), withdrawn);
 
     let mut send = json!({
         "send_id": ID, "exec_id": "e-1", "to": {"pc": "p"}, "request_id": ID, "wave": 0, "due_at": AT_1,

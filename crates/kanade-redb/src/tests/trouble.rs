@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use kanade_ports::{Bucket, Catalog, CatalogEvent, ErrorKind, Precondition};
+use kanade_ports::{Bucket, Catalog, CatalogEvent, CatalogReader, ErrorKind, Precondition};
 use tokio::time::timeout;
 
 use super::{

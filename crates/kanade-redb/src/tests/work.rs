@@ -165,7 +165,10 @@ pub(super) fn sets(step: usize) -> Vec<ChangeSet> {
     };
     let mut sets = vec![
         firing,
-        ChangeSet::of(Change::RunStarted(started)),
+        ChangeSet::of(Change::RunStarted {
+            event: started,
+            at: at(step),
+        }),
         ChangeSet::of(Change::RunFinished(Box::new(finished))),
         ChangeSet::of(Change::AgentSeen {
             heartbeat,

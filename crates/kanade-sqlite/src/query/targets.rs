@@ -62,6 +62,25 @@ pub(crate) async fn unfinished(
     .await
 }
 
+pub(crate) async fn unanswered_kills(
+    conn: &mut SqliteConnection,
+    pc: &PcId,
+    since: Timestamp,
+    limit: usize,
+) -> Result<Vec<ExecId>, Fault> {
+    // What has an unanswered kill is said in the words of the index.
+    Statement::new(
+        "SELECT exec_id FROM targets WHERE pc_id = ?1 AND state IN ('lost', 'withdrawn', 'expired') \
+         AND receipt IN ('requested', 'unreachable') AND finished_at >= ?2 \
+         ORDER BY finished_at DESC, exec_id DESC LIMIT ?3",
+    )
+    .with(pc.as_str())
+    .with_time(since)
+    .with_limit(limit)
+    .map(conn, |columns| columns.text())
+    .await
+}
+
 pub(crate) async fn overdue(
     conn: &mut SqliteConnection,
     now: Timestamp,

@@ -2,8 +2,8 @@
 
 use kanade_model::{EventStarted, ExecutionStatus, RequestId, ResultId, TargetState};
 use kanade_ports::{
-    AuditQuery, Bucket, Catalog, Change, ChangeSet, ExecutionQuery, ExecutionStore, Forget, IdempotencyKey,
-    Position, Precondition, RetentionCut, RunFilter, RunQuery, TargetQuery, TextFilter,
+    AuditQuery, Bucket, Catalog, CatalogReader, Change, ChangeSet, ExecutionQuery, ExecutionStore, Forget,
+    IdempotencyKey, Position, Precondition, RetentionCut, RunFilter, RunQuery, TargetQuery, TextFilter,
 };
 use uuid::Uuid;
 
@@ -81,6 +81,11 @@ async fn a_list_is_a_range_of_the_index_that_is_made_for_it() {
             "targets",
             "due_at < ?2 ORDER BY due_at",
             "targets_unfinished (pc_id=? AND due_at<?)",
+        ),
+        (
+            "targets",
+            "receipt IN (",
+            "targets_with_unanswered_kill (pc_id=? AND finished_at>?)",
         ),
         ("sends", "state = 'due'", "sends_due ((due_at,send_id)>"),
         (
@@ -195,7 +200,10 @@ async fn write_everything(world: &World) {
     };
     let sets = [
         ChangeSet::of(Change::RunFinished(Box::new(foreign))),
-        ChangeSet::of(Change::RunStarted(started)),
+        ChangeSet::of(Change::RunStarted {
+            event: started,
+            at: at(1),
+        }),
     ];
     for set in sets {
         store.apply(&[set]).await.unwrap();
@@ -252,6 +260,7 @@ async fn ask_everything(world: &World) {
     store.stale(at(9), 10).await.unwrap();
     store.target(&exec(1), &pc(1)).await.unwrap();
     store.unfinished(&pc(1), at(9), 10).await.unwrap();
+    store.unanswered_kills(&pc(1), at(9), 10).await.unwrap();
     store.overdue_targets(at(9), 10).await.unwrap();
     store.due_sends(after.as_ref(), 10).await.unwrap();
     store.sends(&exec(1)).await.unwrap();

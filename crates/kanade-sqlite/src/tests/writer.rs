@@ -2,7 +2,8 @@
 
 use futures::{FutureExt, StreamExt};
 use kanade_ports::{
-    Bucket, Catalog, CatalogEvent, ErrorKind, Execution, ExecutionStore, Key, Outcome, StoreError,
+    Bucket, Catalog, CatalogEvent, CatalogReader, ErrorKind, Execution, ExecutionStore, Key, Outcome,
+    StoreError,
 };
 use tokio::sync::oneshot;
 
