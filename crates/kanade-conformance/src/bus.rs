@@ -4,7 +4,7 @@ pub mod durables;
 pub mod fan_out;
 pub mod requests;
 pub mod sharing;
-mod wire;
+pub(crate) mod wire;
 
 use crate::suite::suite;
 

@@ -4,7 +4,7 @@ pub mod documents;
 pub mod history;
 pub mod preconditions;
 pub mod restarts;
-mod shelf;
+pub(crate) mod shelf;
 pub mod watching;
 
 use crate::suite::suite;

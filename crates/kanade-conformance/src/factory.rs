@@ -1,8 +1,9 @@
 //! What a backend gives the suites: fresh places, and handles to them.
 
-use std::{future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
-use kanade_ports::{Bus, Catalog, ExecutionStore};
+use kanade_model::PcId;
+use kanade_ports::{Bus, Catalog, CatalogReader, ExecutionStore, PubSub};
 
 /// A place for one case's store. Implement the methods as `async fn`.
 pub trait StoreFactory: Sized + Send + Sync + 'static {
@@ -58,5 +59,67 @@ pub trait BusFactory: Sized + Send + Sync + 'static {
     /// The largest payload the bus carries, in bytes.
     fn max_payload(&self) -> usize {
         1 << 20
+    }
+}
+
+/// A server side and agents of it, with whatever lies between them. Implement the methods as `async fn`.
+pub trait AgentFactory: Sized + Send + Sync + 'static {
+    /// A server side that no other case uses.
+    fn fresh() -> impl Future<Output = Self> + Send;
+
+    /// The server's bus. The case alone consumes its durables.
+    fn bus(&self) -> impl Future<Output = Arc<dyn Bus>> + Send;
+
+    /// The server's catalog, empty at first.
+    fn catalog(&self) -> impl Future<Output = Arc<dyn Catalog>> + Send;
+
+    /// An agent that has just started, and is connected. Of each name there is one at a time: the one before has been
+    /// dropped.
+    fn agent(&self, pc: &PcId) -> impl Future<Output = AgentSide> + Send;
+
+    /// Takes the connection of the agent `pc` away; it gets none until the cut is mended. Nothing where an agent has no
+    /// connection to lose.
+    fn cut(&self, pc: &PcId) -> impl Future<Output = Option<Cut>> + Send;
+
+    /// Whether an agent may only speak for itself, and only read what concerns it. Where it is trusted instead, the
+    /// cases want that it can do more.
+    fn guards(&self) -> bool;
+
+    /// Whether a durable message is kept while no consumer is open. Where it is not, the cases want `Unavailable`.
+    fn keeps_without_consumer(&self) -> bool;
+
+    /// The largest payload that goes through, in bytes.
+    fn max_payload(&self) -> usize {
+        1 << 20
+    }
+}
+
+/// What an agent sees of its server.
+#[derive(Clone)]
+pub struct AgentSide {
+    /// Messages to it and from it.
+    pub bus: Arc<dyn PubSub>,
+    /// The documents it reads.
+    pub catalog: Arc<dyn CatalogReader>,
+}
+
+/// A connection that was taken away, for as long as this is kept.
+pub struct Cut(Box<dyn Send>);
+
+impl Cut {
+    /// A cut that is mended when `guard` is dropped.
+    pub fn new(guard: impl Send + 'static) -> Self {
+        Self(Box::new(guard))
+    }
+
+    /// From now on the agent can connect again.
+    pub fn mend(self) {
+        drop(self.0);
+    }
+}
+
+impl fmt::Debug for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cut")
     }
 }

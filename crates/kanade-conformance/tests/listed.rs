@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use kanade_conformance::{BUS_CASES, CATALOG_CASES, STORE_CASES};
+use kanade_conformance::{AGENT_CASES, BUS_CASES, CATALOG_CASES, STORE_CASES};
 
 #[test]
 fn every_case_is_listed_once() {
@@ -10,6 +10,7 @@ fn every_case_is_listed_once() {
         ("store", STORE_CASES),
         ("catalog", CATALOG_CASES),
         ("bus", BUS_CASES),
+        ("agent", AGENT_CASES),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(suite);
         let mut written = Vec::new();

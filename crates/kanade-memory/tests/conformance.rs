@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use kanade_conformance::{BusFactory, CatalogFactory, StoreFactory};
+use kanade_conformance::{AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut, StoreFactory};
 use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
+use kanade_model::PcId;
 use kanade_ports::{Bus, Catalog, ExecutionStore};
 
 /// What is opened is always new: memory does not survive a restart.
@@ -53,6 +54,49 @@ impl BusFactory for Embedded {
     }
 }
 
+/// Agents in the process of their server: what they use is what the server uses.
+struct InProcess {
+    bus: EmbeddedBus,
+    catalog: Arc<MemoryCatalog>,
+}
+
+impl AgentFactory for InProcess {
+    async fn fresh() -> Self {
+        Self {
+            bus: EmbeddedBus::new(),
+            catalog: Arc::default(),
+        }
+    }
+
+    async fn bus(&self) -> Arc<dyn Bus> {
+        Arc::new(self.bus.clone())
+    }
+
+    async fn catalog(&self) -> Arc<dyn Catalog> {
+        self.catalog.clone()
+    }
+
+    async fn agent(&self, _pc: &PcId) -> AgentSide {
+        AgentSide {
+            bus: Arc::new(self.bus.clone()),
+            catalog: self.catalog.clone(),
+        }
+    }
+
+    async fn cut(&self, _pc: &PcId) -> Option<Cut> {
+        None
+    }
+
+    fn guards(&self) -> bool {
+        false
+    }
+
+    fn keeps_without_consumer(&self) -> bool {
+        false
+    }
+}
+
 kanade_conformance::store_suite!(Memory);
 kanade_conformance::catalog_suite!(Memory);
 kanade_conformance::bus_suite!(Embedded);
+kanade_conformance::agent_suite!(InProcess);

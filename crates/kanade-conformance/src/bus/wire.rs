@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt;
 use kanade_model::{Pattern, Subject};
-use kanade_ports::{Batch, Bus, BusError, BusErrorKind, Consumer, Durable, Message, MessageId, Subscription};
+use kanade_ports::{
+    Batch, Bus, BusError, BusErrorKind, Consumer, Durable, Message, MessageId, PubSub, Subscription,
+};
 use tokio::task::JoinHandle;
 
 use crate::within;
@@ -37,11 +39,11 @@ pub(crate) fn kind<T>(result: Result<T, BusError>) -> Result<T, BusErrorKind> {
     result.map_err(|error| error.kind())
 }
 
-pub(crate) async fn listen(bus: &dyn Bus, to: &str) -> Subscription {
+pub(crate) async fn listen(bus: &dyn PubSub, to: &str) -> Subscription {
     bus.subscribe(&pattern(to)).await.unwrap()
 }
 
-pub(crate) async fn publish(bus: &dyn Bus, to: &str, text: &str) {
+pub(crate) async fn publish(bus: &dyn PubSub, to: &str, text: &str) {
     bus.publish(&subject(to), payload(text)).await.unwrap();
 }
 
