@@ -14,13 +14,19 @@ use crate::error::Result;
 /// The integration test (`tests/conformance.rs`) in which a backend instantiates the cases.
 const TEST_BINARY: &str = "conformance";
 
-/// Which ports each backend implements; those crates that exist must run all cases of these ports.
-const BACKENDS: &[(&str, &[Port])] = &[
-    ("kanade-memory", &[Port::Store, Port::Catalog, Port::Bus]),
-    ("kanade-sqlite", &[Port::Store, Port::Catalog]),
-    ("kanade-redb", &[Port::Store, Port::Catalog]),
-    ("kanade-nats", &[Port::Catalog, Port::Bus]),
-    ("kanade-postgres", &[Port::Store, Port::Catalog]),
+/// What each backend is called and which suites it is for; those crates that exist must run all cases of these.
+const BACKENDS: &[(&str, &str, &[Port])] = &[
+    (
+        "kanade-memory",
+        "memory",
+        &[Port::Store, Port::Catalog, Port::Bus, Port::Agent],
+    ),
+    ("kanade-sqlite", "sqlite", &[Port::Store, Port::Catalog]),
+    ("kanade-redb", "redb", &[Port::Store, Port::Catalog]),
+    ("kanade-nats", "nats", &[Port::Catalog, Port::Bus]),
+    ("kanade-postgres", "postgres", &[Port::Store, Port::Catalog]),
+    // The link of an agent and the gateway together.
+    ("kanade-client", "websocket", &[Port::Agent]),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,15 +34,18 @@ enum Port {
     Store,
     Catalog,
     Bus,
+    /// Bus and catalog as an agent sees them, with whatever lies between.
+    Agent,
 }
 
 impl Port {
-    /// Cases are named `store::…`, `catalog::…`, `bus::…`; anything else in the binary is the backend's own.
+    /// Cases are named `store::…`, `catalog::…`, `bus::…`, `agent::…`; anything else in the binary is the backend's own.
     fn of_case(name: &str) -> Option<Self> {
         match name.split_once("::")?.0 {
             "store" => Some(Self::Store),
             "catalog" => Some(Self::Catalog),
             "bus" => Some(Self::Bus),
+            "agent" => Some(Self::Agent),
             _ => None,
         }
     }
@@ -48,6 +57,7 @@ impl fmt::Display for Port {
             Self::Store => "store",
             Self::Catalog => "catalog",
             Self::Bus => "bus",
+            Self::Agent => "agent",
         })
     }
 }
@@ -67,7 +77,7 @@ pub(crate) fn suites(workspace: &Metadata) -> Result<Vec<Suite>> {
     let existing = workspace.workspace_packages();
     let mut suites = Vec::new();
     for package in existing.iter().map(|package| package.name.as_str()) {
-        let known = BACKENDS.iter().any(|(backend, _)| *backend == package);
+        let known = BACKENDS.iter().any(|(backend, ..)| *backend == package);
         match binaries.get(package) {
             Some(binary) => suites.push(Suite::parse(package, &listing(binary)?)),
             None if known => suites.push(Suite::parse(package, "")),
@@ -104,7 +114,7 @@ pub(crate) fn differences(suites: &[Suite]) -> Vec<String> {
     let mut found = Vec::new();
     for suite in suites {
         let backend = &suite.backend;
-        let Some((_, ports)) = BACKENDS.iter().find(|(name, _)| name == backend) else {
+        let Some((.., ports)) = BACKENDS.iter().find(|(name, ..)| name == backend) else {
             found.push(format!(
                 "`{backend}` has conformance tests: add it to BACKENDS in xtask/src/conformance.rs"
             ));
@@ -148,7 +158,10 @@ impl Suite {
     }
 
     fn short_name(&self) -> &str {
-        self.backend.strip_prefix("kanade-").unwrap_or(&self.backend)
+        BACKENDS
+            .iter()
+            .find(|(backend, ..)| *backend == self.backend)
+            .map_or(&self.backend, |(_, name, _)| name)
     }
 }
 
@@ -211,14 +224,15 @@ mod tests {
 
     #[test]
     fn a_listing_gives_the_cases_of_each_port_and_nothing_else() {
-        let listing = "bus::redelivers: test\n\
+        let listing = "agent::a_kill_reaches_every_agent: test\n\
+                       bus::redelivers: test\n\
                        catalog::a_write_race_has_one_winner: test\n\
                        store::a_late_result_replaces_lost: test\n\
                        store::pages::ties_are_kept: test\n\
                        store::speed: benchmark\n\
                        the_file_is_locked: test\n\
                        \n\
-                       4 tests, 1 benchmarks\n";
+                       6 tests, 1 benchmarks\n";
         let suite = Suite::parse("kanade-memory", listing);
         let cases = |port| suite.cases[&port].iter().map(String::as_str).collect::<Vec<_>>();
         assert_eq!(
@@ -230,19 +244,25 @@ mod tests {
         );
         assert_eq!(cases(Port::Catalog), ["catalog::a_write_race_has_one_winner"]);
         assert_eq!(cases(Port::Bus), ["bus::redelivers"]);
+        assert_eq!(cases(Port::Agent), ["agent::a_kill_reaches_every_agent"]);
     }
 
     #[test]
     fn the_table_has_a_row_for_each_backend() {
         let suites = [
-            suite("kanade-memory", &["store::a", "store::b", "catalog::a", "bus::a"]),
+            suite(
+                "kanade-memory",
+                &["store::a", "store::b", "catalog::a", "bus::a", "agent::a"],
+            ),
             suite("kanade-redb", &["store::a", "store::b", "catalog::a"]),
+            suite("kanade-client", &["agent::a", "agent::b"]),
         ];
         assert_eq!(
             table(&suites),
             [
-                "conformance  memory  store 2     catalog 1     bus 1",
-                "conformance  redb    store 2     catalog 1",
+                "conformance  memory     store 2     catalog 1     bus 1     agent 1",
+                "conformance  redb       store 2     catalog 1",
+                "conformance  websocket  agent 2",
             ]
         );
     }
@@ -250,8 +270,9 @@ mod tests {
     #[test]
     fn backends_that_run_the_same_cases_do_not_differ() {
         let suites = [
-            suite("kanade-memory", &["store::a", "catalog::a", "bus::a"]),
+            suite("kanade-memory", &["store::a", "catalog::a", "bus::a", "agent::a"]),
             suite("kanade-sqlite", &["store::a", "catalog::a", "its_own_test"]),
+            suite("kanade-client", &["agent::a"]),
         ];
         assert_eq!(differences(&suites), [""; 0]);
     }
@@ -285,6 +306,18 @@ mod tests {
                 "`kanade-redb` runs no catalog case in tests/conformance.rs",
             ]
         );
+    }
+
+    #[test]
+    fn agents_see_the_same_whatever_lies_between() {
+        let suites = [
+            suite(
+                "kanade-memory",
+                &["store::a", "catalog::a", "bus::a", "agent::a", "agent::b"],
+            ),
+            suite("kanade-client", &["agent::a"]),
+        ];
+        assert_eq!(differences(&suites), ["`kanade-client` does not run `agent::b`"]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The developer's commands of this workspace, run as `cargo xtask COMMAND`: each one sets up what it needs
 //! by itself, so that a fresh clone and a Rust toolchain are enough.
 
+mod bench;
 mod cargo;
 mod conformance;
 mod demo;
 mod error;
 mod layers;
+mod setup;
 mod tally;
 mod test;
 
@@ -23,6 +25,7 @@ Examples:
   cargo xtask demo -- --data ./demo-data  keep the demo's data in a folder
   cargo xtask test                        run every test of the workspace
   cargo xtask test --filter kill          run the tests with `kill` in their name
+  cargo xtask bench                       measure what a fleet of 1,000 agents costs a server
   cargo xtask check-layers                see that dependencies point down only";
 
 /// Commands for working on kanade.
@@ -47,6 +50,8 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
     },
+    /// Run the benchmarks (release) and print their tables.
+    Bench,
     /// Check that the dependencies among the crates point down only and that no driver leaks.
     CheckLayers,
 }
@@ -55,6 +60,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo { args } => demo::run(&args),
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Bench => bench::run(),
         Command::CheckLayers => layers::run(),
     };
     match done {

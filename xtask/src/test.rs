@@ -12,10 +12,12 @@ use crate::cargo::{self, cargo};
 use crate::conformance;
 use crate::error::{Error, Result};
 use crate::layers;
+use crate::setup;
 use crate::tally::Tally;
 
 pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     let strict = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    setup::run();
     layers::run()?;
     let workspace = cargo::workspace()?;
     // Builds every test binary, so a compile error ends the command here and not between two summaries.

@@ -118,7 +118,7 @@ impl Knowledge {
                         }
                         self.learn(bucket, event, &mut fresh);
                     }
-                    tracing::warn!(%bucket, "the watch of the catalog has ended; watching again");
+                    tracing::info!(%bucket, "the watch of the catalog has ended; watching again");
                 }
                 Err(error) => {
                     tracing::warn!(%bucket, %error, "cannot watch the catalog; it will be tried again");

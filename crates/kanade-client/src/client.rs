@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{
-    Method, Url,
+    Certificate, ClientBuilder, Method, Url,
     header::{AUTHORIZATION, HeaderValue},
     redirect::Policy,
 };
@@ -31,13 +31,20 @@ impl Client {
     /// [`Error::Address`] when the address is not a http or https one, [`Error::Argument`] when the token cannot be
     /// sent, [`Error::Transport`] when the system's certificates cannot be read.
     pub fn new(base_url: &str, token: Option<&str>) -> Result<Self, Error> {
-        // Following a redirect would repeat a POST as a GET, and show the token to whoever is pointed at.
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .redirect(Policy::none())
-            .user_agent(concat!("kanade-client/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(Error::Transport)?;
+        Self::build(base_url, token, None)
+    }
+
+    /// The same as [`new`](Self::new) for a server whose certificate is signed by an authority of one's own: the
+    /// certificates in `ca_pem` (one or more in PEM) are trusted besides those of the system.
+    ///
+    /// # Errors
+    /// Those of `new`, and [`Error::Argument`] when `ca_pem` holds no certificate, or one that cannot be used.
+    pub fn trusting(base_url: &str, token: Option<&str>, ca_pem: &[u8]) -> Result<Self, Error> {
+        Self::build(base_url, token, Some(ca_pem))
+    }
+
+    fn build(base_url: &str, token: Option<&str>, ca_pem: Option<&[u8]>) -> Result<Self, Error> {
+        let http = transport(ca_pem, |builder| builder.connect_timeout(CONNECT))?;
         Ok(Self {
             http,
             base: address(base_url)?,
@@ -95,7 +102,47 @@ impl Client {
     }
 }
 
-fn address(text: &str) -> Result<Url, Error> {
+/// What sends requests: trusts `ca_pem` besides the system's certificates and goes nowhere else than it was told.
+pub(crate) fn transport(
+    ca_pem: Option<&[u8]>,
+    set_up: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<reqwest::Client, Error> {
+    // Following a redirect would repeat a POST as a GET, and show the token to whoever is pointed at.
+    let builder = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .user_agent(concat!("kanade-client/", env!("CARGO_PKG_VERSION")));
+    let builder = set_up(builder);
+    let Some(pem) = ca_pem else {
+        return builder.build().map_err(Error::Transport);
+    };
+    let certificates = Certificate::from_pem_bundle(pem).unwrap_or_default();
+    if certificates.is_empty() {
+        let what =
+            "there is no certificate in what is to be trusted; it is PEM text with `BEGIN CERTIFICATE`";
+        return Err(Error::Argument(what.into()));
+    }
+    // With certificates of its own it does without those of the system, so it is these that are wrong.
+    builder.tls_certs_merge(certificates).build().map_err(|error| {
+        let what = "a certificate that is to be trusted cannot be used";
+        Error::Argument(format!("{what}: {}", causes(&error)))
+    })
+}
+
+/// What lies under an error, in words.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut told = error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    let mut under = error.source().and_then(std::error::Error::source);
+    while let Some(cause) = under {
+        told = format!("{told}: {cause}");
+        under = cause.source();
+    }
+    told
+}
+
+/// The address of a server, without anything behind its path.
+pub(crate) fn address(text: &str) -> Result<Url, Error> {
     let mut url: Url = text.trim().parse().map_err(|_| Error::address(text))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(Error::address(text));
@@ -105,7 +152,8 @@ fn address(text: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-fn bearer(token: &str) -> Result<HeaderValue, Error> {
+/// The value of the `Authorization` header.
+pub(crate) fn bearer(token: &str) -> Result<HeaderValue, Error> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| {
         Error::Argument("the token holds characters that cannot be sent; is it the whole token?".into())
     })?;
@@ -166,6 +214,19 @@ mod tests {
                 error.to_string().contains("http://127.0.0.1:8080"),
                 "{text:?}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_cannot_be_trusted() {
+        for pem in [
+            "",
+            "ca.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
+            let error = Client::trusting("https://h", None, pem.as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::Argument(_)), "{pem:?}: {error}");
+            assert!(error.to_string().contains("certificate"), "{error}");
         }
     }
 

@@ -18,6 +18,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`AgentLink`] is something else: the bus and the catalog of an agent that runs on another machine than its server.
 
 mod agents;
 mod client;
@@ -25,6 +27,7 @@ mod documents;
 mod error;
 mod events;
 mod executions;
+mod link;
 mod page;
 mod records;
 mod request;
@@ -35,6 +38,7 @@ pub use documents::{Precondition, Tag, Tagged};
 pub use error::Error;
 pub use events::{EventFilter, EventKind, Update};
 pub use executions::{ExecutionQuery, Outcome, RunQuery, TargetQuery};
+pub use link::{AgentLink, LinkSettings, LinkState, LinkTiming};
 pub use page::Items;
 pub use records::AuditQuery;
 pub use reqwest::StatusCode;

@@ -183,7 +183,8 @@ impl Answer {
     }
 }
 
-fn refusal(request: String, status: StatusCode, body: &[u8]) -> Error {
+/// The error that an answer with such a status and body is.
+pub(crate) fn refusal(request: String, status: StatusCode, body: &[u8]) -> Error {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => Error::Problem {
             status,

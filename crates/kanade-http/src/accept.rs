@@ -1,19 +1,31 @@
 //! The accept side: how many connections there are, how long one may take to say what it wants, and how they end.
 
-use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+mod places;
 
-use axum::{Router, body::Body, extract::Request};
+use std::{convert::Infallible, error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request, response::IntoResponse};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tower::ServiceExt;
+
+use self::places::{Place, Places};
+use crate::{Tls, problem::Problem};
 
 /// A shortage (of file descriptors, of memory) is given this long to pass.
 const SHORTAGE: Duration = Duration::from_millis(500);
@@ -27,7 +39,8 @@ const STREAMS: u32 = 128;
 /// Limits of the accept side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptLimits {
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once, without those of agents that are connected. When there are more, the one that has brought
+    /// no request for the longest time since it came is closed; when all have brought one, more wait.
     pub max_connections: usize,
     /// A connection is closed when it has not brought a whole request head within this time, at its start and after
     /// each answer.
@@ -48,7 +61,7 @@ impl Default for AcceptLimits {
 
 /// Whose connection a request came on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 impl Peer {
     /// Whether it is on this machine.
@@ -68,6 +81,7 @@ impl fmt::Display for Peer {
 pub(crate) struct Closing {
     begun: CancellationToken,
     given_up: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Closing {
@@ -80,10 +94,15 @@ impl Closing {
     pub(crate) async fn given_up(&self) {
         self.given_up.cancelled().await;
     }
+
+    /// Does what goes on after its request was answered. The shutdown waits for it, so it must end with it.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.tasks.spawn(work));
+    }
 }
 
-/// Serves `router` until `shutdown`; then stops accepting, ends event streams, lets requests in flight finish (for
-/// [`AcceptLimits::drain`] at most) and returns.
+/// Serves `router` until `shutdown`, over TLS if there is a certificate; then stops accepting, ends event streams and
+/// connections of agents, lets requests in flight finish (for [`AcceptLimits::drain`] at most) and returns.
 ///
 /// # Errors
 /// When the listener cannot accept at all any more. Shortages are waited out.
@@ -91,57 +110,54 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: AcceptLimits,
+    tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let closing = Closing::default();
     let cut = CancellationToken::new();
     let graceful = GracefulShutdown::new();
-    let connections = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let places = Places::new(limits.max_connections);
+    let acceptor = tls.as_ref().map(Tls::acceptor);
+    let _following = tls.map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.follow())));
     let protocol = Arc::new(protocol(&limits));
     tokio::pin!(shutdown);
 
     let outcome = loop {
-        let (stream, peer, permit) = tokio::select! {
+        let arrived = async {
+            // Accepted first: only for somebody who is there does another give up its place.
+            let (stream, peer) = accept(&listener).await?;
+            io::Result::Ok((stream, peer, places.take().await))
+        };
+        let (stream, peer, place) = tokio::select! {
             () = &mut shutdown => break Ok(()),
-            accepted = accept(&listener, &permits) => match accepted {
-                Ok(accepted) => accepted,
+            arrived = arrived => match arrived {
+                Ok(arrived) => arrived,
                 Err(error) => break Err(error),
             },
         };
         // Answers are small and wanted at once. A peer that is gone already shows when it is read from.
         drop(stream.set_nodelay(true));
-        let head = watch::Sender::new(false);
-        let first_head = head.subscribe();
-        let (router, ending) = (router.clone(), closing.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            head.send_replace(true);
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(ending.clone());
-            let router = router.clone();
-            async move {
-                Ok::<_, Infallible>(
-                    router
-                        .oneshot(request)
-                        .await
-                        .unwrap_or_else(|never| match never {}),
-                )
-            }
-        });
-        let connection = protocol
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
+        let place = Arc::new(place);
+        let conversation = Conversation {
+            router: router.clone(),
+            protocol: Arc::clone(&protocol),
+            graceful: graceful.watcher(),
+            closing: closing.clone(),
+            place: Arc::clone(&place),
+            peer: Peer(peer),
+        };
+        let connection = conversation.hold(stream, acceptor.clone());
         let (cut, patience) = (cut.clone(), limits.header_timeout);
-        connections.spawn(async move {
-            let _permit = permit;
+        closing.spawn(async move {
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%peer, error = %error, "a connection broke");
                 },
-                () = silence(first_head, patience) => {
+                () = place.silence(patience) => {
                     tracing::debug!(%peer, "a connection was closed as it brought no request");
+                }
+                () = place.wanted() => {
+                    tracing::debug!(%peer, "a connection that had brought no request gave up its place");
                 }
                 () = cut.cancelled() => {}
             }
@@ -149,6 +165,7 @@ pub async fn serve(
     };
 
     drop(listener);
+    let connections = &closing.tasks;
     connections.close();
     closing.begun.cancel();
     // Tells every connection; whether all have ended is for the tracker to say.
@@ -169,6 +186,69 @@ pub async fn serve(
     outcome
 }
 
+/// One connection: what it is served with.
+struct Conversation {
+    router: Router,
+    protocol: Arc<auto::Builder<TokioExecutor>>,
+    graceful: Watcher,
+    closing: Closing,
+    place: Arc<Place>,
+    peer: Peer,
+}
+
+type Broken = Box<dyn Error + Send + Sync>;
+
+impl Conversation {
+    /// Answers requests until the connection ends or becomes something else.
+    async fn hold(self, stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Result<(), Broken> {
+        let Some(acceptor) = acceptor else {
+            return self.talk(stream).await;
+        };
+        let stream = tokio::select! {
+            stream = acceptor.accept(stream) => stream?,
+            () = self.closing.begun() => return Ok(()),
+        };
+        self.talk(stream).await
+    }
+
+    async fn talk<IO>(self, stream: IO) -> Result<(), Broken>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Self {
+            router,
+            protocol,
+            graceful,
+            closing,
+            place,
+            peer,
+        } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let is_in_time = place.speak();
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(closing.clone());
+            let router = router.clone();
+            async move {
+                if !is_in_time {
+                    // Its connection is being closed for another: nobody would hear what becomes of it.
+                    return Ok(Problem::try_again("the server has too many connections").into_response());
+                }
+                Ok::<_, Infallible>(
+                    router
+                        .oneshot(request)
+                        .await
+                        .unwrap_or_else(|never| match never {}),
+                )
+            }
+        });
+        let connection = protocol
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
+        graceful.watch(connection).await
+    }
+}
+
 fn protocol(limits: &AcceptLimits) -> auto::Builder<TokioExecutor> {
     let mut protocol = auto::Builder::new(TokioExecutor::new());
     protocol
@@ -184,18 +264,11 @@ fn protocol(limits: &AcceptLimits) -> auto::Builder<TokioExecutor> {
     protocol
 }
 
-/// The next connection, once there is room for one.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+/// The next connection.
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return Ok((stream, peer, permit)),
+            Ok(accepted) => return Ok(accepted),
             Err(error) => match error.kind() {
                 // The peer went away before it was accepted.
                 io::ErrorKind::ConnectionAborted
@@ -209,14 +282,5 @@ async fn accept(
                 }
             },
         }
-    }
-}
-
-/// Returns when a connection has not brought its first request head in time. The protocol has a timer of its own, but
-/// only once it knows which protocol it is.
-async fn silence(mut first_head: watch::Receiver<bool>, patience: Duration) {
-    let brought = first_head.wait_for(|brought| *brought);
-    if tokio::time::timeout(patience, brought).await.is_ok() {
-        std::future::pending::<()>().await;
     }
 }

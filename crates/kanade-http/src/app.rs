@@ -8,15 +8,16 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use bytes::Bytes;
-use http::{StatusCode, header::AUTHORIZATION};
+use http::{HeaderName, StatusCode, header::AUTHORIZATION};
 use kanade_core::{Agents, Fires, Jobs, Kills, Schedules, Services};
-use kanade_ports::ExecutionStore;
+use kanade_ports::{ExecutionStore, frame::KEY_HEADER};
 use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
 
 use crate::{
     Auth, HttpSettings,
     auth::{self, Authenticator},
+    gateway::Gateway,
     limits::{self, Gate},
     openapi, origin,
     problem::Problem,
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) document: Bytes,
     /// One permit per event stream.
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) gateway: Gateway,
 }
 
 macro_rules! parts_of_services {
@@ -65,6 +67,7 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
         document: document.into(),
         streams: Arc::new(Semaphore::new(settings.max_streams.min(Semaphore::MAX_PERMITS))),
         authenticator: Authenticator::new(&settings.auth),
+        gateway: Gateway::new(&settings.gateway),
         settings: Arc::new(settings),
     };
     let settings = &app.settings;
@@ -91,9 +94,17 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
         Auth::None => router.layer(from_fn(origin::require_loopback)),
         Auth::Tokens(_) | Auth::Jwt { .. } => router,
     };
+    // Agents come from afar also where operators may not; the gateway looks at them itself.
+    let gateway = Router::from(routes.gateway)
+        .method_not_allowed_fallback(not_allowed)
+        .route_layer(CatchPanicLayer::custom(limits::panicked));
     router
+        .merge(gateway)
         .layer(from_fn(trace::log))
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
+        .layer(SetSensitiveRequestHeadersLayer::new([
+            AUTHORIZATION,
+            HeaderName::from_static(KEY_HEADER),
+        ]))
         .with_state(app)
 }
 

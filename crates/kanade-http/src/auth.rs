@@ -140,7 +140,8 @@ pub(crate) async fn require(State(auth): State<Authenticator>, mut request: Requ
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+/// The token that is sent.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     const WANTED: &str = "a token is wanted: `Authorization: Bearer …`";
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {

@@ -13,6 +13,8 @@ use utoipa::{
 use crate::{problem, routes::Routes};
 
 const SCHEME: &str = "bearer";
+/// As the gateway names it.
+const AGENT_SCHEME: &str = "agent";
 
 /// The description of the API (OpenAPI 3.1).
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -22,6 +24,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         mut ordinary,
         mut waiting,
         mut streams,
+        mut gateway,
     } = Routes::new();
     for guarded in [&mut ordinary, &mut waiting, &mut streams] {
         let mut guarded = guarded.to_openapi();
@@ -29,6 +32,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         document.merge(guarded);
     }
     document.merge(open.to_openapi());
+    document.merge(gateway.to_openapi());
     each_operation(&mut document, describe_errors);
     document
 }
@@ -49,16 +53,20 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some(
+        let components = document.components.get_or_insert_default();
+        for (name, description) in [
+            (
+                SCHEME,
                 "A static token or a JSON web token, as the server is configured.",
-            ))
-            .build();
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme(SCHEME, SecurityScheme::Http(scheme));
+            ),
+            (AGENT_SCHEME, "A token of an agent; it opens nothing else."),
+        ] {
+            let scheme = HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some(description))
+                .build();
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Auth;
+use crate::{AgentToken, Auth};
 
 /// How the API answers.
 #[derive(Debug, Clone)]
@@ -24,6 +24,39 @@ pub struct HttpSettings {
     pub max_streams: usize,
     /// An event stream without an event for this long sends a comment.
     pub keep_alive: Duration,
+    /// How agents on other machines are let in.
+    pub gateway: GatewaySettings,
+}
+
+/// Which agents are let in over WebSocket, and how much they may take.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// Who may come as which agent. Where there are none, only agents on the server's machine are let in.
+    pub tokens: Vec<AgentToken>,
+    /// Agents that are connected at once; more are told to try again.
+    pub max_agents: usize,
+    /// An agent is asked this often whether it is there.
+    pub ping_every: Duration,
+    /// A connection is closed when nothing was heard on it for this long.
+    pub idle_timeout: Duration,
+    /// A connection is closed when it does not take a message within this time.
+    pub write_timeout: Duration,
+    /// Bytes of calls that are being worked on, of all agents together; beyond that agents are not read from. At least
+    /// one call always fits.
+    pub in_flight_bytes: usize,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            max_agents: 4096,
+            ping_every: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(45),
+            write_timeout: Duration::from_secs(20),
+            in_flight_bytes: 64 << 20,
+        }
+    }
 }
 
 impl Default for HttpSettings {
@@ -37,6 +70,7 @@ impl Default for HttpSettings {
             max_waiting: 256,
             max_streams: 256,
             keep_alive: Duration::from_secs(15),
+            gateway: GatewaySettings::default(),
         }
     }
 }

@@ -1,21 +1,16 @@
 //! The configuration: defaults ← TOML file ← `KANADE_` environment. A wrong value stops the start with one line that
 //! names source, key and what is allowed.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod load;
 
-use figment::{
-    Figment,
-    providers::{Env, Format, Toml},
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use kanade_http::{GatewaySettings, TokenHash};
 use kanade_model::{HumanDuration, PcId};
 use serde::{Deserialize, Serialize, Serializer};
 
-const PREFIX: &str = "KANADE_";
+#[cfg(test)]
+pub(crate) use load::ConfigError;
 
 /// A deployment, as its operator describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -28,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) catalog: Catalog,
     pub(crate) bus: Bus,
     pub(crate) auth: Auth,
+    pub(crate) gateway: Gateway,
     pub(crate) agent: Agent,
     pub(crate) execution: Execution,
     pub(crate) kill: Kill,
@@ -44,6 +40,7 @@ impl Default for Config {
             catalog: Catalog::Sqlite { path: sqlite_path() },
             bus: Bus::Embedded,
             auth: Auth::default(),
+            gateway: Gateway::default(),
             agent: Agent::default(),
             execution: Execution::default(),
             kill: Kill::default(),
@@ -62,6 +59,17 @@ pub(crate) struct Server {
     pub(crate) request_timeout: HumanDuration,
     pub(crate) max_connections: usize,
     pub(crate) max_requests: usize,
+    /// Without it, connections are not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+/// A certificate chain and its key, as PEM files. They are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Default for Server {
@@ -72,6 +80,7 @@ impl Default for Server {
             request_timeout: secs(30),
             max_connections: 10_000,
             max_requests: 1_000,
+            tls: None,
         }
     }
 }
@@ -132,6 +141,9 @@ pub(crate) struct Auth {
     pub(crate) jwt_secret: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) jwt_secret_file: Option<PathBuf>,
+    /// Who may connect as an agent from another machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) agent_tokens: Vec<AgentToken>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -154,7 +166,38 @@ pub(crate) struct Token {
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// The agent in the server process.
+/// A token that agents show; only its hash is kept here.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentToken {
+    pub(crate) name: String,
+    pub(crate) hash: TokenHash,
+    /// Only for agents whose id is like this (`*`, `?`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pc_ids: Option<String>,
+}
+
+/// The connections of agents on other machines.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Gateway {
+    pub(crate) max_agents: usize,
+    pub(crate) ping_every: HumanDuration,
+    pub(crate) idle_timeout: HumanDuration,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        let http = GatewaySettings::default();
+        Self {
+            max_agents: http.max_agents,
+            ping_every: HumanDuration(http.ping_every),
+            idle_timeout: HumanDuration(http.idle_timeout),
+        }
+    }
+}
+
+/// The agent of this machine: in the server process, or a process of its own.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Agent {
@@ -162,6 +205,18 @@ pub(crate) struct Agent {
     /// The host's name when missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<PcId>,
+    /// The server that an agent of its own process connects to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificates that are trusted besides the system's, as a PEM file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Connect without encryption to a server on another machine.
+    pub(crate) allow_plaintext: bool,
     pub(crate) max_runs: usize,
     /// Bytes of standard output, and of standard error, that a result keeps.
     pub(crate) output_limit: usize,
@@ -172,6 +227,11 @@ impl Default for Agent {
         Self {
             embedded: false,
             id: None,
+            server: None,
+            token: None,
+            token_file: None,
+            ca: None,
+            allow_plaintext: false,
             max_runs: 16,
             output_limit: 256 << 10,
         }
@@ -273,6 +333,10 @@ fn secs(secs: u64) -> HumanDuration {
 pub(crate) struct Secret(String);
 
 impl Secret {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -290,170 +354,5 @@ impl Serialize for Secret {
     }
 }
 
-/// What is wrong with a configuration, in one line.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct ConfigError(String);
-
-impl Config {
-    /// Reads the configuration from `file` (none: defaults) and the environment, and checks it.
-    pub(crate) fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut figment = Figment::new();
-        if let Some(file) = file {
-            if !file.is_file() {
-                return Err(ConfigError(format!(
-                    "{}: there is no such configuration file",
-                    file.display()
-                )));
-            }
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        // `KANADE_SERVER` and the like are the command line's own; a key of the configuration has a `__` in it.
-        let ours = |key: &figment::value::UncasedStr| key.as_str().contains("__") || key == "data_dir";
-        let figment = figment.merge(Env::prefixed(PREFIX).filter(ours).split("__"));
-        let mut config: Self = figment.extract().map_err(|error| explain(&error))?;
-        config.read_secrets()?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// `KANADE_AUTH__JWT_SECRET_FILE` and `token_file` name files that hold the secret.
-    fn read_secrets(&mut self) -> Result<(), ConfigError> {
-        if let Some(file) = &self.auth.jwt_secret_file {
-            self.auth.jwt_secret = Some(read_secret("auth.jwt_secret_file", file)?);
-        }
-        for (at, token) in self.auth.tokens.iter_mut().enumerate() {
-            if let Some(file) = &token.token_file {
-                token.token = Some(read_secret(&format!("auth.tokens[{at}].token_file"), file)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the values go together.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, why: String| Err(ConfigError(format!("`{key}`: {why}")));
-        match self.auth.mode {
-            AuthMode::None if !self.server.bind.ip().is_loopback() => wrong(
-                "auth.mode",
-                format!(
-                    "`none` is only allowed on loopback, and server.bind is {}; use `token` or `jwt`",
-                    self.server.bind
-                ),
-            ),
-            AuthMode::Token if self.auth.tokens.is_empty() => wrong(
-                "auth.tokens",
-                "mode `token` needs at least one `{ name, token }`".into(),
-            ),
-            AuthMode::Jwt if self.auth.jwt_secret.is_none() => wrong(
-                "auth.jwt_secret",
-                "mode `jwt` needs `jwt_secret` or `jwt_secret_file`".into(),
-            ),
-            _ => Ok(()),
-        }?;
-        for (at, token) in self.auth.tokens.iter().enumerate() {
-            match &token.token {
-                None => wrong(
-                    &format!("auth.tokens[{at}]"),
-                    "`token` or `token_file` is missing".into(),
-                )?,
-                Some(secret) if secret.expose().len() < SHORTEST_SECRET => {
-                    wrong(
-                        &format!("auth.tokens[{at}].token"),
-                        format!("at least {SHORTEST_SECRET} characters are wanted"),
-                    )?;
-                }
-                Some(_) => {}
-            }
-        }
-        if let Some(secret) = &self.auth.jwt_secret
-            && secret.expose().len() < SHORTEST_JWT_SECRET
-        {
-            wrong(
-                "auth.jwt_secret",
-                format!("at least {SHORTEST_JWT_SECRET} characters are wanted for HS256"),
-            )?;
-        }
-        if let (Store::Sqlite { path: store }, Catalog::Redb { path: catalog })
-        | (Store::Redb { path: store }, Catalog::Sqlite { path: catalog }) = (&self.store, &self.catalog)
-            && store == catalog
-        {
-            wrong(
-                "catalog.path",
-                format!("{} is the store's file, of another kind", catalog.display()),
-            )?;
-        }
-        for (key, is_zero) in [
-            ("agent.max_runs", self.agent.max_runs == 0),
-            ("server.max_connections", self.server.max_connections == 0),
-            ("server.max_requests", self.server.max_requests == 0),
-            ("server.header_timeout", self.server.header_timeout.0.is_zero()),
-            ("server.request_timeout", self.server.request_timeout.0.is_zero()),
-            ("kill.repeat", self.kill.repeat.0.is_zero()),
-        ] {
-            if is_zero {
-                wrong(key, "more than zero is wanted".into())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// `path` inside the data directory, unless it is absolute.
-    pub(crate) fn data_path(&self, path: &Path) -> PathBuf {
-        self.data_dir.join(path)
-    }
-
-    /// The times of the core.
-    pub(crate) fn core_settings(&self) -> kanade_core::Settings {
-        kanade_core::Settings {
-            command_ttl: self.execution.command_ttl.0,
-            pending_ttl: self.execution.pending_ttl.0,
-            lost_grace: self.execution.lost_grace.0,
-            resend_after: self.execution.resend_after.0,
-            kill_repeat: self.kill.repeat.0,
-            kill_window: self.kill.window.0,
-            keep_executions: self.retention.executions.0,
-            keep_audit: self.retention.audit.0,
-            keep_keys: self.retention.idempotency_keys.0,
-            ..kanade_core::Settings::default()
-        }
-    }
-}
-
-const SHORTEST_SECRET: usize = 16;
-const SHORTEST_JWT_SECRET: usize = 32;
-
-fn read_secret(key: &str, file: &Path) -> Result<Secret, ConfigError> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(Secret(text.trim_end_matches(['\r', '\n']).to_owned())),
-        Err(error) => Err(ConfigError(format!(
-            "`{key}`: cannot read {}: {error}",
-            file.display()
-        ))),
-    }
-}
-
-fn explain(error: &figment::Error) -> ConfigError {
-    let source = error.metadata.as_ref().map(|metadata| match &metadata.source {
-        Some(figment::Source::File(path)) => path.display().to_string(),
-        _ => metadata.name.to_string(),
-    });
-    let source = source.map_or_else(String::new, |source| format!("{source}: "));
-    let key = if error.path.is_empty() {
-        String::new()
-    } else {
-        format!("`{}`: ", error.path.join("."))
-    };
-    // A TOML syntax error draws the line over several; its first and last say what is wrong where.
-    let text = error.kind.to_string();
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let what = match (lines.next(), lines.next_back()) {
-        (Some(first), Some(last)) => format!("{first}: {last}"),
-        (first, _) => first.unwrap_or("it cannot be read").to_owned(),
-    };
-    ConfigError(format!("{source}{key}{what}"))
-}
-
 #[cfg(test)]
-#[path = "config_tests.rs"]
 mod tests;

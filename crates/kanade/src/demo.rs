@@ -11,7 +11,7 @@ use kanade_core::{Error, Services};
 use kanade_model::{Caller, GroupName, Manifest, PcId};
 use kanade_ports::Precondition;
 
-use crate::{config::Config, server::Server, signals::Signals};
+use crate::{cli, config::Config, server::Server, signals::Signals};
 
 const AGENTS: [&str; 3] = ["demo-1", "demo-2", "demo-3"];
 const GROUP: &str = "demo";
@@ -70,7 +70,7 @@ impl Demo {
                 format!("the demo cannot start on {bind}; `--bind 127.0.0.1:0` takes a free port")
             })?;
         prepare(server.services(), &agents).await?;
-        welcome(server.address()?, &data_dir, self.data.is_none());
+        welcome(&server.url()?, &data_dir, self.data.is_none());
         server.run(signals.shutdown()).await
     }
 }
@@ -96,15 +96,15 @@ async fn prepare(services: &Services, agents: &[PcId]) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the demo is for")]
-fn welcome(address: SocketAddr, data_dir: &Path, temporary: bool) {
+fn welcome(url: &str, data_dir: &Path, temporary: bool) {
     let program = program();
-    let server = if address.port() == 8080 {
+    let server = if url == cli::DEFAULT_SERVER {
         String::new()
     } else {
-        format!(" --server http://{address}")
+        format!(" --server {url}")
     };
     let fate = if temporary { " (removed at the end)" } else { "" };
-    println!("kanade demo: http://{address}");
+    println!("kanade demo: {url}");
     println!("  data    {}{fate}", data_dir.display());
     println!("  agents  {} (group {GROUP})", AGENTS.join(", "));
     println!("  jobs    quick, failing, long, inventory, noisy");
@@ -113,6 +113,12 @@ fn welcome(address: SocketAddr, data_dir: &Path, temporary: bool) {
     println!("  {program}{server} exec quick --all --watch");
     println!("  {program}{server} exec long --group {GROUP}");
     println!("  {program}{server} kill --job long --watch");
+    println!();
+    println!("Attach another agent, a process of its own:");
+    println!(
+        "  {program} agent --server {url} --id demo-4 --data {}",
+        data_dir.join("demo-4").display()
+    );
     println!();
     println!("Ctrl-C ends it.");
 }

@@ -1,5 +1,6 @@
 //! The kanade binary: server, demo and operator commands. Reads the configuration, picks the backends, runs.
 
+mod agent;
 mod cli;
 mod config;
 mod demo;
@@ -17,7 +18,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::{config::Config, demo::Demo, server::Server, signals::Signals};
+use crate::{agent::AgentProcess, config::Config, demo::Demo, server::Server, signals::Signals};
 
 /// What blocks a thread at the end gets this long.
 const LAST_WORK: Duration = Duration::from_millis(500);
@@ -42,8 +43,27 @@ enum Command {
         config: Option<PathBuf>,
     },
     Demo(Demo),
+    Agent(Agent),
     #[command(flatten)]
     Operator(cli::Operator),
+}
+
+/// Run an agent on this machine, or look at agents
+///
+/// Without a command: runs scripts that the server sends, until it is stopped. It connects to the server over a
+/// WebSocket, again and again when the connection is lost; what it has to report waits on its disk.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  kanade agent --server http://127.0.0.1:8080\n  \
+                  kanade agent --server https://fleet.example:8443 --token-file /etc/kanade/agent.token --ca ca.pem\n  \
+                  kanade agent list"
+)]
+struct Agent {
+    #[command(flatten)]
+    process: AgentProcess,
+    #[command(subcommand)]
+    command: Option<cli::AgentCommand>,
 }
 
 fn main() -> ExitCode {
@@ -51,6 +71,16 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Serve { config } => serve(config.as_deref()),
         Command::Demo(demo) => run_demo(demo),
+        Command::Agent(Agent {
+            process,
+            command: None,
+        }) => agent::main(&process, &arguments.global),
+        Command::Agent(Agent {
+            command: Some(command),
+            ..
+        }) => {
+            return cli::main(cli::Operator::Agent(command), &arguments.global);
+        }
         Command::Operator(command) => return cli::main(command, &arguments.global),
     };
     match done {
@@ -62,8 +92,9 @@ fn main() -> ExitCode {
 fn serve(file: Option<&Path>) -> Result<()> {
     let config = Config::load(file)?;
     let log = logging::start(&config.log)?;
+    make_room_for_connections();
     let agents = if config.agent.embedded {
-        vec![server::agent_id(&config)?]
+        vec![agent::id(&config)?]
     } else {
         Vec::new()
     };
@@ -78,7 +109,18 @@ fn serve(file: Option<&Path>) -> Result<()> {
 fn run_demo(demo: Demo) -> Result<()> {
     let (config, _removed_at_the_end) = demo.config()?;
     let log = logging::start(&config.log)?;
+    make_room_for_connections();
     run(demo.run(config, log))
+}
+
+/// Every agent holds a file descriptor, and systems hand out 1,024 until a program asks for what it may have.
+fn make_room_for_connections() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "file descriptors"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of agents")
+        }
+    }
 }
 
 fn run(work: impl Future<Output = Result<()>>) -> Result<()> {

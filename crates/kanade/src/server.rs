@@ -1,16 +1,17 @@
 //! A server from start to end: binds, opens, serves, drains, closes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
-use kanade_agent::{Agent, AgentConfig, AgentLimits, LogTail};
+use kanade_agent::{Agent, LogTail};
 use kanade_core::{Running, Services};
-use kanade_http::{AcceptLimits, Auth, HttpSettings, NamedToken};
+use kanade_http::{AcceptLimits, AgentToken, Auth, GatewaySettings, HttpSettings, NamedToken, Tls};
 use kanade_model::PcId;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agent,
     config::{self, AuthMode, Config},
     deployment::Deployment,
 };
@@ -26,6 +27,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Server {
     config: Config,
     listener: TcpListener,
+    tls: Option<Tls>,
     deployment: Deployment,
     services: Services,
     running: Running,
@@ -36,14 +38,18 @@ impl Server {
     /// Binds first, so that a port in use is told before any file is touched.
     pub(crate) async fn start(config: Config, agents: Vec<PcId>, log: LogTail) -> Result<Self> {
         let bind = config.server.bind;
-        let listener = TcpListener::bind(bind)
-            .await
+        let listener = listen(bind)
             .with_context(|| format!("cannot listen on {bind}; is something else using this port?"))?;
+        let tls = match &config.server.tls {
+            Some(files) => Some(Tls::load(&files.cert, &files.key)?),
+            None => None,
+        };
         let deployment = Deployment::open(&config).await?;
         let (services, running) = Services::start(deployment.ports.clone(), config.core_settings()).await;
         let mut server = Self {
             config,
             listener,
+            tls,
             deployment,
             services,
             running,
@@ -57,10 +63,11 @@ impl Server {
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> Result<SocketAddr> {
-        self.listener
-            .local_addr()
-            .context("cannot tell the address that is listened on")
+    pub(crate) fn url(&self) -> Result<String> {
+        let address = self.listener.local_addr();
+        let address = address.context("cannot tell the address that is listened on")?;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{address}"))
     }
 
     /// The services, for those in the same process.
@@ -70,10 +77,11 @@ impl Server {
 
     /// Takes requests until `shutdown`, then stops in order: requests, agents, loops, files.
     pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        tracing::info!("listening on http://{}", self.address()?);
+        tracing::info!("listening on {}", self.url()?);
         let Self {
             config,
             listener,
+            tls,
             deployment,
             services,
             running,
@@ -91,6 +99,7 @@ impl Server {
             listener,
             router,
             accept_limits(&config),
+            tls,
             shutdown,
         ));
         // Serving may also end by itself, with an error.
@@ -126,24 +135,10 @@ impl Server {
 
     async fn start_agent(&self, pc_id: PcId, log: LogTail) -> Result<Agent> {
         let ports = &self.deployment.ports;
-        let folder = self.config.data_dir.join("agent").join(pc_id.as_str());
-        let settings = &self.config.agent;
-        let limits = AgentLimits {
-            at_once: settings.max_runs,
-            output_bytes: settings.output_limit,
-            // The server repeats its kills this often, also after a restart.
-            settle_in: self.config.kill.repeat.0 + Duration::from_secs(1),
-            flush_within: Duration::from_secs(2),
-            ..AgentLimits::default()
-        };
-        let config = AgentConfig {
-            log,
-            limits,
-            ..AgentConfig::new(pc_id.clone(), folder)
-        };
+        let agent = agent::settings(&self.config, &pc_id, log);
         let (bus, catalog) = (Arc::clone(&ports.bus), Arc::clone(&ports.catalog));
         Agent::start(
-            config,
+            agent,
             bus,
             catalog,
             Arc::clone(&ports.clock),
@@ -154,15 +149,20 @@ impl Server {
     }
 }
 
-/// The id of the agent in this process.
-pub(crate) fn agent_id(config: &Config) -> Result<PcId> {
-    if let Some(id) = &config.agent.id {
-        return Ok(id.clone());
-    }
-    let name = hostname::get().context("cannot read the host's name; set agent.id")?;
-    let name = name.to_string_lossy();
-    name.parse()
-        .with_context(|| format!("the host's name `{name}` cannot be an agent's id; set agent.id"))
+/// A fleet comes back all at once when its server does: whoever finds the queue full tries again only after a second,
+/// then after two, after four.
+const BACKLOG: u32 = 4096;
+
+fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match bind {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A server that is started again gets its port while old connections linger; on Windows this would mean another thing.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(BACKLOG)
 }
 
 fn http_settings(config: &Config) -> Result<HttpSettings> {
@@ -188,8 +188,18 @@ fn http_settings(config: &Config) -> Result<HttpSettings> {
             secret: secret(&config.auth.jwt_secret)?,
         },
     };
+    let agent_token = |token: &config::AgentToken| {
+        AgentToken::new(&token.name, token.hash.clone(), token.pc_ids.as_deref())
+    };
     Ok(HttpSettings {
         auth,
+        gateway: GatewaySettings {
+            tokens: config.auth.agent_tokens.iter().map(agent_token).collect(),
+            max_agents: config.gateway.max_agents,
+            ping_every: config.gateway.ping_every.0,
+            idle_timeout: config.gateway.idle_timeout.0,
+            ..GatewaySettings::default()
+        },
         request_timeout: config.server.request_timeout.0,
         max_requests: config.server.max_requests,
         ..HttpSettings::default()

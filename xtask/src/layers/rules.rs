@@ -31,6 +31,8 @@ const DEV_EXCEPTIONS: &[(&str, &[&str])] = &[
     (CORE, &[MEMORY, CONFORMANCE]),
     (HTTP, &[MEMORY, CONFORMANCE]),
     (AGENT, &[MEMORY, CONFORMANCE]),
+    // The link of an agent is tested against the gateway that it is made for.
+    (CLIENT, &[MEMORY, CONFORMANCE, CORE, HTTP]),
     (MEMORY, &[CONFORMANCE]),
     (SQLITE, &[CONFORMANCE]),
     (REDB, &[CONFORMANCE]),
@@ -277,6 +279,8 @@ mod tests {
             (CORE, MEMORY),
             (HTTP, MEMORY),
             (AGENT, MEMORY),
+            (CLIENT, HTTP),
+            (CLIENT, CONFORMANCE),
             (SQLITE, CONFORMANCE),
             (CORE, PORTS),
         ] {
@@ -291,6 +295,8 @@ mod tests {
             (HTTP, REDB),
             (MODEL, MEMORY),
             (SQLITE, CORE),
+            (CLIENT, SQLITE),
+            (HTTP, CLIENT),
             (AGENT, BINARY),
         ] {
             let expected = Violation::UpwardInTests {

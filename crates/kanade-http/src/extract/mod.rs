@@ -13,7 +13,7 @@ pub(crate) use conditional::{DeleteIf, ETag, IfMatch, IfNoneMatch, Unless};
 pub(crate) use idempotency::{IdempotencyKey, REPLAYED};
 pub(crate) use page::{Linked, PageParams, PageRequest, by_id, whole};
 pub(crate) use path::Path;
-pub(crate) use query::{Query, filter, parsed};
+pub(crate) use query::{Query, filter, parsed, read};
 
 /// The text of a header that is fit for a log line or a record: printable ASCII, at least one character.
 fn printable(value: &http::HeaderValue, longest: usize) -> Option<&str> {

@@ -18,7 +18,7 @@ mod scripts;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::App;
+use crate::{App, gateway};
 
 /// Every route of the API. A route that is not listed here does not exist, and one that is listed is described.
 pub(crate) struct Routes {
@@ -30,6 +30,8 @@ pub(crate) struct Routes {
     pub(crate) waiting: OpenApiRouter<App>,
     /// Do not end by themselves.
     pub(crate) streams: OpenApiRouter<App>,
+    /// For agents, which show themselves in another way than operators.
+    pub(crate) gateway: OpenApiRouter<App>,
 }
 
 impl Routes {
@@ -80,6 +82,7 @@ impl Routes {
                 .routes(routes!(agents::ping))
                 .routes(routes!(agents::logs)),
             streams: OpenApiRouter::default().routes(routes!(events::events)),
+            gateway: OpenApiRouter::default().routes(routes!(gateway::connect)),
         }
     }
 }

@@ -59,7 +59,10 @@ async fn every_route_but_the_open_ones_wants_a_token() {
                 .call(method.clone(), &path.replace(['{', '}'], "x"))
                 .send()
                 .await;
-            if ["/health", "/livez", "/readyz"].contains(&path.as_str()) {
+            if path == "/api/agent/ws" {
+                // For agents, who show themselves in another way; no token is any good where there are none for them.
+                answer.problem(400);
+            } else if ["/health", "/livez", "/readyz"].contains(&path.as_str()) {
                 answer.status.is_success().then_some(()).expect("open to anybody");
             } else {
                 answer.problem(401);
@@ -288,9 +291,18 @@ async fn without_authentication_only_this_machine_and_no_foreign_page_is_answere
         204
     );
 
+    for header in ["forwarded", "x-forwarded-for", "x-real-ip"] {
+        let proxied = kill().header(header, "203.0.113.9").send().await.problem(403);
+        assert!(
+            proxied.contains(header) && proxied.contains("auth.mode"),
+            "{proxied}"
+        );
+    }
+
     // A token is more than being here: it may come from anywhere.
     let guarded = with_tokens().await;
     let from_afar = guarded.get("/api/jobs").header("host", "kanade.example");
+    let from_afar = from_afar.header("x-forwarded-for", "203.0.113.9");
     from_afar
         .header("authorization", "Bearer t0ken-of-ci")
         .send()

@@ -13,11 +13,11 @@ use crate::{faults::DRIVER_TEXT, world::World};
 
 /// A log in memory.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     /// What this thread logs from now on.
-    fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(log.clone())
@@ -27,9 +27,14 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
+    /// Everything so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
     /// The lines that tell of a request.
     fn lines(&self, id: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let text = self.text();
         text.lines()
             .filter(|line| line.contains("kanade_http::trace") && line.contains(id))
             .map(Into::into)
@@ -133,6 +138,6 @@ async fn no_token_is_ever_logged() {
             .header("authorization", &format!("Bearer {token}"));
         call.send().await;
     }
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("/api/jobs") && !text.contains("t0ken"), "{text}");
 }

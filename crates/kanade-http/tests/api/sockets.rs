@@ -1,95 +1,15 @@
 //! What only shows over a socket: connections that say nothing, how many there may be, how they end.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use kanade_http::{AcceptLimits, serve};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
+use kanade_http::AcceptLimits;
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::mpsc};
+
+use crate::{
+    server::{NEVER, Server},
+    world::{DEADLINE, World},
 };
-
-use crate::world::{DEADLINE, World};
-
-/// Longer than any test: what ends within the deadline has not waited for it.
-const NEVER: Duration = Duration::from_secs(3600);
-
-struct Server {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
-}
-
-impl Server {
-    async fn start(world: &World, limits: AcceptLimits) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async move { drop(stopped.await) };
-        let serving = tokio::spawn(serve(listener, world.router.clone(), limits, shutdown));
-        Self {
-            address,
-            stop,
-            serving,
-        }
-    }
-
-    async fn connect(&self) -> Connection {
-        Connection(TcpStream::connect(self.address).await.unwrap())
-    }
-
-    async fn stopped(serving: JoinHandle<std::io::Result<()>>) {
-        let served = tokio::time::timeout(DEADLINE, serving).await;
-        served.expect("the server stops").unwrap().unwrap();
-    }
-}
-
-struct Connection(TcpStream);
-
-impl Connection {
-    async fn write(&mut self, text: &str) {
-        self.0.write_all(text.as_bytes()).await.unwrap();
-    }
-
-    async fn ask(&mut self, method: &str, path: &str) {
-        self.write(&format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
-            .await;
-    }
-
-    /// Asks on a connection that may have been closed already.
-    async fn try_ask(&mut self, path: &str) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        drop(self.0.write_all(request.as_bytes()).await);
-    }
-
-    /// Reads until `end` has come.
-    async fn read_until(&mut self, end: &str) -> String {
-        let mut text = String::new();
-        let read = async {
-            while !text.contains(end) {
-                let mut chunk = [0; 4096];
-                let read = self.0.read(&mut chunk).await.unwrap();
-                assert_ne!(read, 0, "closed after {text:?}");
-                text.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
-            }
-        };
-        tokio::time::timeout(DEADLINE, read)
-            .await
-            .expect("an answer comes");
-        text
-    }
-
-    /// Reads until the server closes.
-    async fn read_to_end(&mut self) -> String {
-        let mut text = String::new();
-        // A reset is an end too.
-        let read = tokio::time::timeout(DEADLINE, self.0.read_to_string(&mut text));
-        drop(read.await.expect("the connection is closed"));
-        text
-    }
-}
 
 #[tokio::test]
 async fn a_connection_that_does_not_bring_a_request_is_closed() {
@@ -183,12 +103,7 @@ async fn requests_in_flight_are_finished_at_shutdown() {
         })
         .await;
 
-    let Server {
-        address,
-        stop,
-        serving,
-    } = server;
-    stop.send(()).unwrap();
+    let (address, serving) = (server.address, server.stop());
     assert_eq!(
         idle.read_to_end().await,
         "",
@@ -227,13 +142,13 @@ async fn what_is_not_finished_in_time_is_told_that_the_server_stops() {
             world.store.letters_wanted() == 1
         })
         .await;
-    server.stop.send(()).unwrap();
+    let serving = server.stop();
     for connection in [&mut busy, &mut pinging] {
         let answer = connection.read_to_end().await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer:?}");
         assert!(answer.contains("the server is stopping"), "{answer:?}");
     }
-    Server::stopped(server.serving).await;
+    Server::stopped(serving).await;
 }
 
 #[tokio::test]
@@ -247,8 +162,7 @@ async fn a_client_that_never_finishes_its_request_does_not_hold_up_the_shutdown(
     let mut half = server.connect().await;
     half.write("POST /api/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
         .await;
-    server.stop.send(()).unwrap();
-    Server::stopped(server.serving).await;
+    Server::stopped(server.stop()).await;
 }
 
 #[tokio::test]
@@ -271,12 +185,12 @@ async fn event_streams_end_at_once_at_shutdown() {
         event.contains("event: catalog") && event.contains("\"key\":\"backup\""),
         "{event:?}"
     );
-    server.stop.send(()).unwrap();
+    let serving = server.stop();
     assert!(
         reader.read_to_end().await.ends_with("0\r\n\r\n"),
         "the stream ends as it should"
     );
-    Server::stopped(server.serving).await;
+    Server::stopped(serving).await;
 }
 
 #[tokio::test]
@@ -365,9 +279,40 @@ async fn one_connection_carries_many_requests_at_once_over_http2() {
         })
         .await;
     assert_eq!(get("/health").await.unwrap().status(), 200);
-    server.stop.send(()).unwrap();
+    let serving = server.stop();
     world.store.letters.add_permits(1);
     assert_eq!(slow.await.unwrap().unwrap().status(), 200);
-    Server::stopped(server.serving).await;
+    Server::stopped(serving).await;
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_make_room_for_one_that_does() {
+    let world = World::new().await;
+    let limits = AcceptLimits {
+        max_connections: 4,
+        header_timeout: NEVER,
+        ..AcceptLimits::default()
+    };
+    let server = Server::start(&world, limits).await;
+    let mut talking = server.connect().await;
+    talking.ask("GET", "/health").await;
+    talking.read_until("ok").await;
+    let mut silent = Vec::new();
+    for number in 0..100 {
+        let mut connection = server.connect().await;
+        if number % 2 == 0 {
+            connection.write("GET /health HTTP/1.1\r\nx-slow:").await;
+        }
+        silent.push(connection);
+    }
+    let mut healthy = server.connect().await;
+    healthy.ask("GET", "/health").await;
+    healthy.read_until("ok").await;
+    // The oldest went first, and one that has spoken stays.
+    for connection in &mut silent[..90] {
+        assert_eq!(connection.read_to_end().await, "");
+    }
+    talking.ask("GET", "/health").await;
+    talking.read_until("ok").await;
 }

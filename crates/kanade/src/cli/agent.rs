@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use kanade_model::{HumanDuration, PcId, Timestamp, api};
 
 use super::{
-    Context,
+    Context, Global,
     failure::Done,
+    install::Install,
     output::{Paging, ago},
     table::{Cell, Tone},
     when,
@@ -16,15 +17,9 @@ use super::{
 /// An agent without a sign of life for longer than this is taken to be away.
 const ALIVE_WITHIN: Duration = Duration::from_secs(120);
 
-/// Look at agents
-#[derive(Debug, Args)]
-pub(crate) struct Agent {
-    #[command(subcommand)]
-    command: AgentCommand,
-}
-
+/// Questions about agents, and what makes this machine one.
 #[derive(Debug, Subcommand)]
-enum AgentCommand {
+pub(crate) enum AgentCommand {
     /// List agents
     #[command(after_help = "Example:\n  kanade agent list --all")]
     List(Paging),
@@ -43,6 +38,7 @@ enum AgentCommand {
         #[arg(long, value_name = "LINES", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         tail: u32,
     },
+    Install(Install),
 }
 
 /// Wait for a sign of life of an agent
@@ -56,9 +52,10 @@ pub(crate) struct Ping {
     wait: HumanDuration,
 }
 
-pub(super) async fn run(agent: Agent, context: &Context) -> Done {
+pub(super) async fn run(command: AgentCommand, global: &Global, context: &Context) -> Done {
     let Context { client, out } = context;
-    match agent.command {
+    match command {
+        AgentCommand::Install(install) => install.run(global, out),
         AgentCommand::List(paging) => out.list(client.agents(), &paging, &HEADS, row).await,
         AgentCommand::Show { pc } => {
             let agent = client.agent(&pc).await?;

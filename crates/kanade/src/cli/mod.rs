@@ -13,6 +13,7 @@ mod execution;
 mod failure;
 mod files;
 mod group;
+mod install;
 mod inventory;
 mod job;
 mod kill;
@@ -22,17 +23,24 @@ mod result;
 mod run;
 mod schedule;
 mod table;
+mod tls;
+mod token;
 mod watch;
 mod when;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use kanade_client::Client;
 use kanade_model::{JobId, PcId};
 
+pub(crate) use agent::AgentCommand;
 use failure::{Done, Failure};
 use output::Output;
+
+/// The server that is asked when none is named.
+pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
 /// What every operator command takes.
 #[derive(Debug, Clone, Args)]
@@ -44,9 +52,9 @@ pub(crate) struct Global {
         global = true,
         value_name = "URL",
         env = "KANADE_SERVER",
-        default_value = "http://127.0.0.1:8080"
+        help = format!("The server [default: {DEFAULT_SERVER}]")
     )]
-    server: String,
+    pub(crate) server: Option<String>,
     /// The token, where the server asks for one
     #[arg(
         long,
@@ -59,6 +67,9 @@ pub(crate) struct Global {
     /// Read the token from a file instead
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Trust these certificates too (PEM), where the server's comes from a private authority
+    #[arg(long, global = true, value_name = "FILE", env = "KANADE_CA")]
+    pub(crate) ca: Option<PathBuf>,
     /// How to show answers
     #[arg(long, short = 'o', global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     output: Format,
@@ -107,8 +118,13 @@ pub(crate) enum Operator {
     /// Configure agents
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Look at agents
-    Agent(agent::Agent),
+    /// Comes from the command that also runs an agent.
+    #[command(skip)]
+    Agent(AgentCommand),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Look at executions
     #[command(subcommand, visible_alias = "execution")]
     Executions(execution::ExecutionCommand),
@@ -164,7 +180,9 @@ async fn attempt(command: Operator, global: &Global) -> Done {
         Operator::Schedule(command) => schedule::run(command, &context).await,
         Operator::Group(command) => group::run(command, &context).await,
         Operator::Config(command) => config::run(command, &context).await,
-        Operator::Agent(agent) => agent::run(agent, &context).await,
+        Operator::Agent(command) => agent::run(command, global, &context).await,
+        Operator::Token(command) => token::run(command, &context.out),
+        Operator::Tls(command) => tls::run(&command, &context.out),
         Operator::Executions(command) => execution::run(command, &context).await,
         Operator::Results(command) => result::run(command, &context).await,
         Operator::Audit(audit) => record::audit(audit, &context).await,
@@ -176,15 +194,32 @@ async fn attempt(command: Operator, global: &Global) -> Done {
 
 impl Global {
     fn client(&self) -> Result<Client, Failure> {
+        let server = self.server.as_deref().unwrap_or(DEFAULT_SERVER);
+        let token = self
+            .token()
+            .map_err(|error| Failure::Usage(format!("{error:#}")))?;
+        Ok(match &self.ca {
+            Some(ca) => {
+                let ca = crate::agent::read_ca(ca).map_err(|error| Failure::Usage(format!("{error:#}")))?;
+                Client::trusting(server, token.as_deref(), &ca)?
+            }
+            None => Client::new(server, token.as_deref())?,
+        })
+    }
+
+    /// The token, from wherever it is given.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<String>> {
         let token = match &self.token_file {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-                Failure::Usage(format!("cannot read the token from {}: {error}", path.display()))
-            })?),
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the token from {}", path.display()))?,
+            ),
             None => self.token.clone(),
         };
         // An empty variable is how many tools unset one.
-        let token = token.as_deref().map(str::trim).filter(|token| !token.is_empty());
-        Ok(Client::new(&self.server, token)?)
+        Ok(token
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty()))
     }
 
     fn colors_stderr(&self) -> bool {

@@ -7,5 +7,6 @@ mod apply;
 mod ask;
 mod double;
 mod lists;
+mod machine;
 mod usage;
 mod watch;

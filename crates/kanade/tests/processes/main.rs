@@ -5,5 +5,10 @@
 
 mod crash;
 mod end_to_end;
+mod fleet;
 mod limits;
+mod net;
+mod remote;
+mod scenario;
+mod simulated;
 mod support;

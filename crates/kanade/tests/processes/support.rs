@@ -1,4 +1,4 @@
-//! Drives the real binary: a server with its agents as one process, and the command line as others.
+//! Drives the real binary: a server, agents and the command line, each as a process.
 
 use std::{
     io::{BufRead, BufReader},
@@ -28,12 +28,19 @@ impl Place {
 
     /// The same with more configuration.
     pub(crate) fn with(store: &str, catalog: &str, more: &str) -> Self {
+        let more = format!(
+            "[server]\nbind = '127.0.0.1:0'\n[agent]\nembedded = true\nid = 'agent-1'\n[execution]\nresend_after = '1s'\n{more}"
+        );
+        Self::without_agent(store, catalog, &more)
+    }
+
+    /// A place for a server without an agent of its own.
+    pub(crate) fn without_agent(store: &str, catalog: &str, more: &str) -> Self {
         let place = Self {
             folder: tempfile::tempdir().unwrap(),
         };
         let text = format!(
-            "data_dir = '{}'\n[server]\nbind = '127.0.0.1:0'\n[store]\nkind = '{store}'\n[catalog]\nkind = '{catalog}'\n\
-             [agent]\nembedded = true\nid = 'agent-1'\n[execution]\nresend_after = '1s'\n{more}",
+            "data_dir = '{}'\n[store]\nkind = '{store}'\n[catalog]\nkind = '{catalog}'\n{more}",
             place.path("data").display()
         );
         std::fs::write(place.path("kanade.toml"), text).unwrap();
@@ -50,63 +57,86 @@ impl Place {
         path
     }
 
-    /// A server with the agent `agent-1`.
+    /// A server with what the configuration says.
     pub(crate) fn serve(&self) -> Server {
+        self.serve_on(&Host::default())
+    }
+
+    pub(crate) fn serve_on(&self, host: &Host) -> Server {
         let config = self.path("kanade.toml");
-        Server::start(&["serve", "--config", text(&config)])
+        Server::start(host, &["serve", "--config", text(&config)])
     }
 
     /// A server with three agents and the sample jobs.
     pub(crate) fn demo(&self) -> Server {
         let (config, data) = (self.path("kanade.toml"), self.path("data"));
-        Server::start(&["demo", "--config", text(&config), "--data", text(&data)])
+        Server::start(
+            &Host::default(),
+            &["demo", "--config", text(&config), "--data", text(&data)],
+        )
     }
 }
 
-/// A running server; killed when dropped.
-pub(crate) struct Server {
-    child: Child,
-    pub(crate) url: String,
+/// A machine of a test: this one as it is, or a network of its own on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Host {
+    /// The network namespace in which its programs run.
+    pub(crate) namespace: Option<String>,
 }
 
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = kanade()
-            .args(arguments)
+impl Host {
+    /// The program, started on this machine with nothing of the test's own settings.
+    pub(crate) fn kanade(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_kanade");
+        let mut command = match &self.namespace {
+            None => Command::new(program),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, program]);
+                command
+            }
+        };
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KANADE_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+}
+
+/// A process of ours whose log is shown; killed when dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Starts it; `on_line` sees each line of its log.
+    pub(crate) fn start(mut command: Command, on_line: impl Fn(&str) + Send + 'static) -> Self {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary can be started");
-        let (found, url) = mpsc::channel();
         let log = BufReader::new(child.stderr.take().expect("piped"));
         thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
-                if let Some((_, url)) = line.split_once("listening on http://") {
-                    drop(found.send(format!("http://{}", url.trim())));
-                }
+                on_line(&line);
                 eprintln!("{line}");
             }
         });
-        let url = url.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-            drop(child.kill());
-            panic!("the server did not say where it listens");
-        });
-        Self { child, url }
+        Self(child)
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.id()
     }
 
     /// As a crash: nothing is written out.
     pub(crate) fn crash(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 
     /// SIGTERM, and the exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
+        let pid = self.0.id().to_string();
         assert!(
             Command::new("kill")
                 .args(["-TERM", &pid])
@@ -116,18 +146,72 @@ impl Server {
         );
         let begun = Instant::now();
         while begun.elapsed() < DEADLINE {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.0.try_wait().unwrap() {
                 return status.code();
             }
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("the server did not stop");
+        panic!("a process did not stop");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    process: Process,
+    host: Host,
+    pub(crate) url: String,
+    /// Options of every operator command against it.
+    pub(crate) options: Vec<String>,
+}
+
+impl Server {
+    fn start(host: &Host, arguments: &[&str]) -> Self {
+        let mut command = host.kanade();
+        command.args(arguments);
+        let (found, url) = mpsc::channel();
+        let process = Process::start(command, move |line| {
+            if let Some((_, url)) = line.split_once("listening on http") {
+                drop(found.send(format!("http{}", url.trim())));
+            }
+        });
+        let url = url
+            .recv_timeout(DEADLINE)
+            .expect("the server says where it listens");
+        Self {
+            process,
+            host: host.clone(),
+            url,
+            options: Vec::new(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// As a crash: nothing is written out.
+    pub(crate) fn crash(self) {
+        self.process.crash();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn stop(self) -> Option<i32> {
+        self.process.stop()
     }
 
     /// An operator command against this server.
     pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
-        kanade()
+        self.host
+            .kanade()
             .args(["--server", &self.url])
+            .args(&self.options)
             .args(arguments)
             .output()
             .expect("the binary can be started")
@@ -135,13 +219,7 @@ impl Server {
 
     /// What a command that must succeed prints.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.cli(arguments);
-        let (stdout, stderr) = (string(&output.stdout), string(&output.stderr));
-        assert!(
-            output.status.success(),
-            "{arguments:?} failed\nstdout: {stdout}\nstderr: {stderr}"
-        );
-        stdout
+        succeeded(arguments, &self.cli(arguments))
     }
 
     /// What a command that must fail with this code says.
@@ -165,11 +243,19 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// What a command printed that asks no server and must succeed.
+pub(crate) fn local(arguments: &[&str]) -> String {
+    let output = Host::default().kanade().args(arguments).output();
+    succeeded(arguments, &output.expect("the binary can be started"))
+}
+
+fn succeeded(arguments: &[&str], output: &Output) -> String {
+    let (stdout, stderr) = (string(&output.stdout), string(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?} failed\nstdout: {stdout}\nstderr: {stderr}"
+    );
+    stdout
 }
 
 /// Waits until something holds.
@@ -188,14 +274,6 @@ pub(crate) fn is_alive(pid: &str) -> bool {
             .next()
             .is_some_and(|rest| !rest.trim_start().starts_with('Z'))
     })
-}
-
-fn kanade() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kanade"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KANADE_")) {
-        command.env_remove(name);
-    }
-    command
 }
 
 fn string(bytes: &[u8]) -> String {
