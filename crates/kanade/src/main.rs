@@ -118,7 +118,7 @@ fn make_room_for_connections() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "file descriptors"),
         Err(error) => {
-            tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of agents")
+            tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of agents");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     world::{Agent, World, passes},
 };
 use crate::{
-    AgentFactory, Cut,
+    AgentFactory,
     bus::wire::{SOON, next, payload, text, up_to},
     catalog::shelf::{key, standing},
     within,
@@ -191,7 +191,9 @@ pub async fn a_watch_whose_connection_is_lost_misses_nothing_in_silence<F: Agent
     let was_cut = cut.is_some();
     change(&world, Bucket::ScriptStatus, "a", Some("REVOKED")).await;
     change(&world, Bucket::ScriptStatus, "b", None).await;
-    cut.map(Cut::mend);
+    if let Some(cut) = cut {
+        cut.mend();
+    }
     let news = change(&world, Bucket::ScriptStatus, "c", Some("ACTIVE")).await;
     let mut told = Vec::new();
     while let Some(event) = within(SOON, "news or the end of a watch", watch.next()).await {

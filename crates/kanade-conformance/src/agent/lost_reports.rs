@@ -9,7 +9,7 @@ use super::{
     world::{World, passes},
 };
 use crate::{
-    AgentFactory, Cut,
+    AgentFactory,
     bus::wire::{SOON, batch, consume, outcome},
     within,
 };
@@ -59,7 +59,9 @@ pub async fn a_report_begun_without_a_connection_arrives_later<F: AgentFactory>(
         .iter()
         .map(|report| agent.send_until_kept(report))
         .collect();
-    cut.map(Cut::mend);
+    if let Some(cut) = cut {
+        cut.mend();
+    }
     assert_eq!(
         collect(&mut consumer, reports.len()).await,
         subjects(&reports),

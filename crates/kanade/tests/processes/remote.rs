@@ -117,6 +117,19 @@ impl Fleet {
     }
 }
 
+/// What happens while executions are under way.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Crash,
+    Cut,
+    CrashDuringCut,
+    AgentCrash,
+}
+
+impl Trouble {
+    const ALL: [Self; 4] = [Self::Crash, Self::Cut, Self::CrashDuringCut, Self::AgentCrash];
+}
+
 /// Fires, crashes, cuts: every answered execution runs exactly once on each agent and is counted.
 fn nothing_is_lost_and_nothing_runs_twice(
     fleet: &Fleet,
@@ -151,25 +164,25 @@ fn nothing_is_lost_and_nothing_runs_twice(
         }
         // The moment of the trouble is the point of this test, not a wait for something.
         std::thread::sleep(Duration::from_millis(rng.random_range(0..500)));
-        match ["crash", "cut", "both", "agent"].choose(&mut rng).unwrap() {
-            &"crash" => {
+        match Trouble::ALL.choose(&mut rng).unwrap() {
+            Trouble::Crash => {
                 server.crash();
                 server = fleet.serve();
             }
-            &"cut" => {
+            Trouble::Cut => {
                 let line = rng.random_range(0..AGENTS);
                 fleet.net.cut(line);
                 // Sometimes shorter than what anybody notices, sometimes longer.
                 std::thread::sleep(Duration::from_millis(rng.random_range(100..4000)));
                 fleet.net.mend(line);
             }
-            &"both" => {
+            Trouble::CrashDuringCut => {
                 fleet.net.cut(0);
                 server.crash();
                 server = fleet.serve();
                 fleet.net.mend(0);
             }
-            _ => {
+            Trouble::AgentCrash => {
                 // An agent that is killed reports what it ran as interrupted and starts what it had not begun.
                 let agent = rng.random_range(0..AGENTS);
                 agents.remove(agent).crash();

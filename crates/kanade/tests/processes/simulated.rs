@@ -18,7 +18,6 @@ type Heard = Arc<Mutex<HashMap<ExecId, Instant>>>;
 
 /// One of them; its connection ends when it is dropped.
 pub(crate) struct Simulated {
-    pub(crate) pc_id: PcId,
     pub(crate) link: Arc<AgentLink>,
     commands: Heard,
     kills: Heard,
@@ -89,14 +88,13 @@ impl Simulated {
             });
         }
         beat(&link, &pc_id).await;
-        let (of_task, pc, mut back) = (Arc::clone(&link), pc_id.clone(), link.reconnections());
+        let (of_task, mut back) = (Arc::clone(&link), link.reconnections());
         tasks.spawn(async move {
             while back.next().await.is_some() {
-                beat(&of_task, &pc).await;
+                beat(&of_task, &pc_id).await;
             }
         });
         Self {
-            pc_id,
             link,
             commands,
             kills,
