@@ -18,8 +18,8 @@ use super::{
     room::{Room, Share},
 };
 
-/// Calls of one agent that are worked on at once; it is not read from beyond that. An agent has 32 reports under way at
-/// most: while they wait to be recorded, signs of life, answers and questions go on.
+/// Calls of one agent that are worked on at once; it is not read from beyond that. More than the reports that an agent
+/// keeps waiting at once: while those wait to be recorded, signs of life, answers and questions go on.
 pub(super) const CALLS: usize = 64;
 /// Subscriptions and watches of one agent.
 pub(super) const FEEDS: usize = 64;
