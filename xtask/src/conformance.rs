@@ -23,7 +23,7 @@ const BACKENDS: &[(&str, &str, &[Port])] = &[
     ),
     ("kanade-sqlite", "sqlite", &[Port::Store, Port::Catalog]),
     ("kanade-redb", "redb", &[Port::Store, Port::Catalog]),
-    ("kanade-nats", "nats", &[Port::Catalog, Port::Bus]),
+    ("kanade-nats", "nats", &[Port::Catalog, Port::Bus, Port::Agent]),
     ("kanade-postgres", "postgres", &[Port::Store, Port::Catalog]),
     // The link of an agent and the gateway together.
     ("kanade-client", "websocket", &[Port::Agent]),

@@ -7,6 +7,7 @@ mod conformance;
 mod demo;
 mod error;
 mod layers;
+mod nats;
 mod setup;
 mod tally;
 mod test;

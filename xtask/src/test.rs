@@ -12,6 +12,7 @@ use crate::cargo::{self, cargo};
 use crate::conformance;
 use crate::error::{Error, Result};
 use crate::layers;
+use crate::nats;
 use crate::setup;
 use crate::tally::Tally;
 
@@ -24,15 +25,23 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     let suites = conformance::suites(&workspace)?;
 
     let mut run = Run::default();
+    // Runs until the tests have ended.
+    let nats = nats::provide();
+    let tests = || {
+        let mut command = cargo();
+        command.envs(nats.variables.iter().map(|(name, value)| (name, value)));
+        command
+    };
     if cargo::has_nextest() {
-        run.nextest(&workspace, strict, filter)?;
+        run.nextest(tests(), &workspace, strict, filter)?;
     } else {
         run.libtest(
-            cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"]),
+            tests().args(["test", "--workspace", "--lib", "--bins", "--tests"]),
             strict,
             filter,
         )?;
     }
+    drop(nats);
     // On their own in both cases: nextest knows no doc tests, and `cargo test` leaves them out when it filters.
     run.libtest(cargo().args(["test", "--workspace", "--doc"]), strict, filter)?;
 
@@ -60,7 +69,13 @@ struct Run {
 
 impl Run {
     /// The counts come from the JUnit report: what nextest prints is for people.
-    fn nextest(&mut self, workspace: &Metadata, strict: bool, filter: Option<&str>) -> Result<()> {
+    fn nextest(
+        &mut self,
+        mut command: Command,
+        workspace: &Metadata,
+        strict: bool,
+        filter: Option<&str>,
+    ) -> Result<()> {
         let profile = if strict { "ci" } else { "default" };
         let report = workspace
             .target_directory
@@ -75,7 +90,6 @@ impl Run {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(read(error)),
             _ => {}
         }
-        let mut command = cargo();
         // No test in these binaries may still be fine: the filter can name a doc test. The total decides.
         command
             .args([

@@ -265,7 +265,8 @@ impl Agent {
 
 async fn send(bus: &dyn PubSub, report: &Message) -> Result<(), BusErrorKind> {
     // The same id for a repetition and no other message.
-    let id = MessageId(report.subject.to_string());
+    let said = [report.subject.as_str().as_bytes(), &report.payload].concat();
+    let id = MessageId(Uuid::new_v5(&Uuid::NAMESPACE_OID, &said).to_string());
     let sending = bus.publish_durable(&report.subject, report.payload.clone(), id);
     kind(sending.await)
 }
