@@ -107,9 +107,12 @@ impl Knowledge {
     /// Follows one bucket for as long as it is polled.
     pub(crate) async fn follow(&self, bucket: Bucket) {
         let mut backoff = Backoff::new();
+        // Said once, however long the catalog is away.
+        let mut told = false;
         loop {
             match self.catalog.watch(bucket).await {
                 Ok(mut events) => {
+                    told = false;
                     // What was deleted meanwhile is missing among what stands now, so that begins with nothing.
                     let mut fresh = Some(HashMap::new());
                     while let Some(event) = events.next().await {
@@ -120,7 +123,9 @@ impl Knowledge {
                     }
                     tracing::info!(%bucket, "the watch of the catalog has ended; watching again");
                 }
+                Err(error) if told => tracing::debug!(%bucket, %error, "still cannot watch the catalog"),
                 Err(error) => {
+                    told = true;
                     tracing::warn!(%bucket, %error, "cannot watch the catalog; it will be tried again");
                 }
             }
