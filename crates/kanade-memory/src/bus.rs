@@ -56,7 +56,7 @@ impl Default for BusLimits {
 
 /// A [`Bus`] without a broker. Clones are clients of the same bus; what it holds is bounded by [`BusLimits`].
 ///
-/// A durable message is kept by its consumers: [`publish_durable`](Bus::publish_durable) returns when the batch that
+/// A durable message is kept by its consumers: [`publish_durable`](PubSub::publish_durable) returns when the batch that
 /// held it was acknowledged, waits while they are behind, and fails with `Unavailable` while a durable that covers
 /// the subject has no consumer, or when its last one goes away. A caller that gives up waiting may have been heard
 /// all the same. On a subject that no durable covers, a message counts as kept when a subscriber got it. A
