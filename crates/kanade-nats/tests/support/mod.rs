@@ -108,6 +108,18 @@ impl Server {
                 container.running.stop_with_timeout(Some(10)).await.unwrap();
                 between().await;
                 container.running.start().await.unwrap();
+                // It is said to have started before it listens.
+                let begun = std::time::Instant::now();
+                while tokio::net::TcpStream::connect(("127.0.0.1", container.port))
+                    .await
+                    .is_err()
+                {
+                    assert!(
+                        begun.elapsed() < Duration::from_secs(30),
+                        "the server does not come back"
+                    );
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         }
     }
