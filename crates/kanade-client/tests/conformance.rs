@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use kanade_client::{AgentLink, LinkSettings, LinkState, LinkTiming};
 use kanade_conformance::{AgentFactory, AgentSide, Cut, within};
-use kanade_core::{Ports, Running, Services, Settings};
+use kanade_core::{Abilities, Ports, Running, Services, Settings};
 use kanade_http::{AcceptLimits, HttpSettings};
 use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
 use kanade_model::{Pattern, PcId, Subject};
@@ -50,6 +50,7 @@ impl AgentFactory for OverWebSocket {
             bus: Arc::new(Unconsumed(bus.clone())),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
+            abilities: Abilities::default(),
         };
         let (services, running) = Services::start(ports, Settings::default()).await;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

@@ -12,6 +12,7 @@
 mod agent_ports;
 mod agents;
 mod audit;
+mod audit_stream;
 mod committer;
 mod dispatch;
 mod documents;
@@ -41,6 +42,6 @@ pub use jobs::{Jobs, ListedJob};
 pub use kill::Kills;
 pub use live::Live;
 pub use schedules::Schedules;
-pub use services::{Ports, Running, Services};
+pub use services::{Abilities, Ports, Running, Services};
 pub use settings::Settings;
 pub use view::CatalogView;

@@ -7,15 +7,19 @@ use std::{
     time::Duration,
 };
 
-use kanade_model::{EventKill, EventSkipped, EventStarted, ExecId, ExecResult, InventoryHints, Timestamp};
+use kanade_model::{
+    AuditEvent, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, InventoryHints, Timestamp,
+};
 use kanade_ports::{
     Batch, Bus, Change, ChangeSet, Clock, DeadLetter, Durable, ErrorKind, ExecutionStore, Facts, Message,
     StoreError,
 };
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::{
     Committer,
+    audit_stream::AuditStream,
     error::{Result, chain},
 };
 
@@ -36,6 +40,7 @@ pub(crate) struct Projector {
     committer: Committer,
     clock: Arc<dyn Clock>,
     progress: Progress,
+    audit: AuditStream,
     inventory: HashMap<ExecId, Option<Arc<Inventory>>>,
 }
 
@@ -60,7 +65,7 @@ impl Progress {
     /// Whether everything that was waiting at `moment` has been recorded.
     pub(crate) fn is_past(&self, moment: Timestamp) -> bool {
         let states = self.0.lock().expect("no panic while locked");
-        Durable::ALL.iter().all(|durable| match states.get(durable) {
+        Durable::REPORTS.iter().all(|durable| match states.get(durable) {
             Some(State::Quiet) => true,
             Some(State::BusySince(since)) => *since > moment,
             None => false,
@@ -84,6 +89,7 @@ impl Projector {
         committer: Committer,
         clock: Arc<dyn Clock>,
         progress: Progress,
+        audit: AuditStream,
     ) -> Self {
         Self {
             durable,
@@ -92,6 +98,7 @@ impl Projector {
             committer,
             clock,
             progress,
+            audit,
             inventory: HashMap::new(),
         }
     }
@@ -172,8 +179,12 @@ impl Projector {
                 Err(reason) => self.dead_letter(message, reason),
             });
         }
+        let entries: Vec<Uuid> = sets.iter().filter_map(audit_entry).collect();
+        entries.iter().for_each(|entry| self.audit.heard(*entry));
+        let outcomes = self.committer.commit_all(sets).await;
+        entries.iter().for_each(|entry| self.audit.settled(*entry));
         let mut rejected = Vec::new();
-        for (message, outcome) in batch.messages().iter().zip(self.committer.commit_all(sets).await) {
+        for (message, outcome) in batch.messages().iter().zip(outcomes) {
             match outcome {
                 Ok(_) => {}
                 Err(error) if is_passing(error.kind()) => {
@@ -255,6 +266,13 @@ impl Projector {
     }
 }
 
+fn audit_entry(set: &ChangeSet) -> Option<Uuid> {
+    match &set.lead {
+        Change::Audit(event) => Some(event.id()),
+        _ => None,
+    }
+}
+
 /// Whether the same may be done later.
 fn is_passing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unavailable | ErrorKind::Indeterminate)
@@ -272,6 +290,10 @@ fn decode(message: &Message, at: Timestamp) -> Result<Change, String> {
         }
         (Some("events"), Some("skipped")) => parse::<EventSkipped>(message).map(Change::RunSkipped),
         (Some("events"), Some("kill")) => parse::<EventKill>(message).map(Change::KillDelivered),
+        (Some("audit"), _) => parse::<AuditEvent>(message).map(|event| {
+            let event_id = Some(event.id());
+            Change::Audit(AuditEvent { event_id, ..event })
+        }),
         _ => Err("nobody knows what is said on this subject".into()),
     }
 }

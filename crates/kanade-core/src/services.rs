@@ -6,13 +6,16 @@ use std::{
     time::Duration,
 };
 
-use kanade_model::PcId;
-use kanade_ports::{Bus, Catalog, Clock, Durable, ExecutionStore, Ids};
+use kanade_model::{PcId, api::BusRecord};
+use kanade_ports::{
+    Bus, Catalog, Clock, Durable, ExecutionStore, Ids, Releases, Resources, RetainedCommands,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live,
-    Schedules, Settings,
+    Observer, Schedules, Settings,
+    audit_stream::AuditStream,
     presence::{Absences, Alive, Presence},
     project::{Progress, Projector},
     upkeep::Upkeep,
@@ -32,6 +35,19 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Gives ids.
     pub ids: Arc<dyn Ids>,
+    /// What only some deployments can do.
+    pub abilities: Abilities,
+}
+
+/// What only some deployments can do.
+#[derive(Clone, Default)]
+pub struct Abilities {
+    /// Commands are retained for agents that are away.
+    pub retained: Option<Arc<dyn RetainedCommands>>,
+    /// Releases of the agent are kept.
+    pub releases: Option<Arc<dyn Releases>>,
+    /// There is a broker that can be looked at.
+    pub resources: Option<Arc<dyn Resources>>,
 }
 
 /// The services of a server. Cheap to clone.
@@ -75,14 +91,25 @@ impl Services {
             bus,
             clock,
             ids,
+            abilities: _,
         } = ports;
         let settings = Arc::new(settings);
         let (stop, loops) = (CancellationToken::new(), TaskTracker::new());
         let live = Live::default();
 
+        let audit_stream = AuditStream::default();
         let told = live.clone();
-        let (committer, commits) =
-            Committer::new(Arc::clone(&store), Arc::new(move |set| told.committed(set)));
+        let streamed = bus
+            .durables()
+            .contains(&Durable::Audit)
+            .then(|| audit_stream.clone());
+        let committed: Observer = Arc::new(move |set| {
+            told.committed(set);
+            if let Some(stream) = &streamed {
+                stream.committed(set);
+            }
+        });
+        let (committer, commits) = Committer::new(Arc::clone(&store), committed);
         let commits = tokio::spawn(commits);
         let told = live.clone();
         let changes: ChangeObserver =
@@ -147,11 +174,21 @@ impl Services {
         let spawn = |work: futures::future::BoxFuture<'static, ()>| {
             loops.spawn(stop.clone().run_until_cancelled_owned(work));
         };
-        for durable in Durable::ALL {
+        for durable in bus.durables() {
             let (store, bus, clock) = (Arc::clone(&store), Arc::clone(&bus), Arc::clone(&clock));
-            let projector = Projector::new(*durable, bus, store, committer.clone(), clock, progress.clone());
+            let (progress, audit_stream) = (progress.clone(), audit_stream.clone());
+            let projector = Projector::new(
+                *durable,
+                bus,
+                store,
+                committer.clone(),
+                clock,
+                progress,
+                audit_stream,
+            );
             spawn(Box::pin(projector.run()));
         }
+        spawn(Box::pin(audit_stream.run(Arc::clone(&bus), Arc::clone(&clock))));
         let presence = Presence {
             store: Arc::clone(&store),
             bus,
@@ -209,6 +246,14 @@ impl Services {
         };
         let bus = self.bus.flush().await.map_err(|error| crate::chain(&error));
         BTreeMap::from([("store", store), ("catalog", catalog), ("bus", bus)])
+    }
+
+    /// What became of the bus since the start.
+    pub fn bus_record(&self) -> BusRecord {
+        BusRecord {
+            outages: self.bus.outages(),
+            dropped: self.bus.dropped(),
+        }
     }
 }
 

@@ -332,6 +332,16 @@ body! {
         pub ready: bool,
         /// Each part (`store`, `catalog`, `bus`) and `ok` or what is wrong.
         pub checks: BTreeMap<String, String>,
+        /// What became of the bus since the start; only told with the checks.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub bus: Option<BusRecord>,
+    }
+
+    /// What became of the bus since the server started.
+    pub struct BusRecord {
+        /// How often its connection was lost.
+        pub outages: u64,
+        /// How many messages were dropped because they were not taken in time.
+        pub dropped: u64,
     }
 
     /// An error (RFC 9457 problem details).

@@ -1,7 +1,7 @@
 //! Who did what.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::Timestamp;
@@ -133,5 +133,20 @@ impl AuditEvent {
             payload,
             occurred_at: at,
         }
+    }
+
+    /// What names it: its id, or where it came without one (older servers write none), a UUIDv5 of what it says, so that
+    /// it is the same each time it comes.
+    pub fn id(&self) -> Uuid {
+        self.event_id.unwrap_or_else(|| {
+            let said = json!([
+                self.actor,
+                self.action,
+                self.target,
+                self.payload,
+                self.occurred_at
+            ]);
+            Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("kanade-audit:{said}").as_bytes())
+        })
     }
 }

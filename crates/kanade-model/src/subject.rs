@@ -62,6 +62,14 @@ impl Subject {
         Self(format!("ping.{pc}").into())
     }
 
+    /// An entry of the audit trail. What of it cannot stand in a subject is left out.
+    pub fn audit(actor: &str, action: &str, target: Option<&str>) -> Self {
+        let whole = target.and_then(|target| format!("audit.{actor}.{action}.{target}").parse().ok());
+        whole
+            .or_else(|| format!("audit.{actor}.{action}").parse().ok())
+            .unwrap_or_else(|| Self("audit.unnamed".into()))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

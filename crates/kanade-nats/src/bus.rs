@@ -145,6 +145,14 @@ impl Bus for NatsBus {
         let settled = self.0.settled().await;
         settled.map_err(|fault| failed("flush".into(), fault))
     }
+
+    fn durables(&self) -> &'static [Durable] {
+        Durable::ALL
+    }
+
+    fn outages(&self) -> u64 {
+        self.0.outages()
+    }
 }
 
 impl fmt::Debug for NatsBus {

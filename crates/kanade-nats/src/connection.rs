@@ -51,6 +51,8 @@ impl Nats {
         }
         let link = Link::new(client, signals);
         setup::prepare(&link, settings.replicas, &servers).await?;
+        let version = link.client.server_info().version;
+        tracing::info!(%servers, %version, "connected to NATS");
         Ok(Self(link))
     }
 

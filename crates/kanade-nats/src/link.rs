@@ -242,6 +242,11 @@ impl Link {
         self.restored.subscribe()
     }
 
+    /// How often the connection has been lost.
+    pub(crate) fn outages(&self) -> u64 {
+        *self.signals.lost.borrow()
+    }
+
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed) + self.signals.dropped.load(Ordering::Relaxed)
     }

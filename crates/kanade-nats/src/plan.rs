@@ -58,6 +58,7 @@ pub(crate) fn stream_of(durable: Durable) -> &'static str {
     match durable {
         Durable::Results => "RESULTS",
         Durable::Events => "EVENTS",
+        Durable::Audit => "AUDIT",
     }
 }
 

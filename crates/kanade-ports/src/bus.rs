@@ -64,6 +64,16 @@ pub trait Bus: PubSub {
 
     /// Returns when everything published so far has left this process.
     async fn flush(&self) -> Result<(), BusError>;
+
+    /// The durable consumptions that this bus has.
+    fn durables(&self) -> &'static [Durable] {
+        Durable::REPORTS
+    }
+
+    /// How often the connection has been lost since the start; 0 of a bus that has none to lose.
+    fn outages(&self) -> u64 {
+        0
+    }
 }
 
 /// A message as it arrived.
@@ -96,17 +106,22 @@ pub enum Durable {
     Results,
     /// `events.>`
     Events,
+    /// `audit.>`
+    Audit,
 }
 
 impl Durable {
     /// Every durable consumption.
-    pub const ALL: &'static [Self] = &[Self::Results, Self::Events];
+    pub const ALL: &'static [Self] = &[Self::Results, Self::Events, Self::Audit];
+    /// What agents report: every bus has these.
+    pub const REPORTS: &'static [Self] = &[Self::Results, Self::Events];
 
     /// The consumer's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Results => "backend_results_projector",
             Self::Events => "backend_events_projector",
+            Self::Audit => "backend_audit_projector",
         }
     }
 
@@ -115,6 +130,7 @@ impl Durable {
         match self {
             Self::Results => "results.>",
             Self::Events => "events.>",
+            Self::Audit => "audit.>",
         }
         .parse()
         .expect("a literal pattern")

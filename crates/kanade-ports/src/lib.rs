@@ -15,6 +15,9 @@ mod mailbox;
 mod page;
 mod query;
 mod record;
+mod releases;
+mod resources;
+mod retained;
 mod store;
 mod transition;
 mod working;
@@ -38,5 +41,8 @@ pub use record::{
     Addressee, Agent, AuditRecord, Counts, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill,
     Limits, LiveCount, Order, Output, RetentionCut, Run, RunRecord, Send, SendState, TargetRecord,
 };
+pub use releases::{Release, Releases};
+pub use resources::{Resource, ResourceKind, Resources};
+pub use retained::{RetainedCommand, RetainedCommands, RetainedEvent, Sequence};
 pub use store::ExecutionStore;
 pub use working::{Needs, Row, Rows, WorkingSet};

@@ -2,6 +2,7 @@
 //! names source, key and what is allowed.
 
 mod load;
+mod nats;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,8 +10,8 @@ use kanade_http::{GatewaySettings, TokenHash};
 use kanade_model::{HumanDuration, PcId};
 use serde::{Deserialize, Serialize, Serializer};
 
-#[cfg(test)]
 pub(crate) use load::ConfigError;
+pub(crate) use nats::Nats;
 
 /// A deployment, as its operator describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -22,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
     pub(crate) bus: Bus,
+    pub(crate) nats: Nats,
     pub(crate) auth: Auth,
     pub(crate) gateway: Gateway,
     pub(crate) agent: Agent,
@@ -39,6 +41,7 @@ impl Default for Config {
             store: Store::Sqlite { path: sqlite_path() },
             catalog: Catalog::Sqlite { path: sqlite_path() },
             bus: Bus::Embedded,
+            nats: Nats::default(),
             auth: Auth::default(),
             gateway: Gateway::default(),
             agent: Agent::default(),
@@ -112,6 +115,7 @@ pub(crate) enum Catalog {
         #[serde(default = "redb_path")]
         path: PathBuf,
     },
+    Nats,
     Memory,
 }
 
@@ -128,6 +132,7 @@ fn redb_path() -> PathBuf {
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Bus {
     Embedded,
+    Nats,
 }
 
 /// Who may use the API.

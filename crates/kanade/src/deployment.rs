@@ -3,8 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
-use kanade_core::Ports;
+use kanade_core::{Abilities, Ports};
 use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
+use kanade_nats::Nats;
 use kanade_ports::{Bus, Catalog, Clock, ExecutionStore, Ids, SystemClock, SystemIds};
 
 use crate::config::{self, Config};
@@ -14,6 +15,7 @@ pub(crate) struct Deployment {
     /// What they offer.
     pub(crate) ports: Ports,
     files: Vec<File>,
+    nats: Option<Nats>,
 }
 
 /// A data file that stays open while the server runs.
@@ -27,6 +29,13 @@ impl Deployment {
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;
+        // Before any file is touched: a broker that is away stops the start.
+        let nats = match (&config.catalog, &config.bus) {
+            (config::Catalog::Nats, _) | (_, config::Bus::Nats) => {
+                Some(Nats::connect(config.nats.settings("kanade")).await?)
+            }
+            _ => None,
+        };
         let mut files = Vec::new();
         let (store, shared): (Arc<dyn ExecutionStore>, Option<Arc<dyn Catalog>>) = match &config.store {
             config::Store::Sqlite { path } => {
@@ -59,10 +68,12 @@ impl Deployment {
                 files.push(File::Redb(file));
                 catalog
             }
+            (config::Catalog::Nats, None) => connected(nats.as_ref()).catalog(),
             (config::Catalog::Memory, None) => Arc::new(MemoryCatalog::new()),
         };
         let bus: Arc<dyn Bus> = match &config.bus {
             config::Bus::Embedded => Arc::new(EmbeddedBus::new()),
+            config::Bus::Nats => connected(nats.as_ref()).bus(),
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
@@ -73,14 +84,19 @@ impl Deployment {
                 bus,
                 clock,
                 ids,
+                abilities: Abilities::default(),
             },
             files,
+            nats,
         })
     }
 
-    /// Writes out and closes the data files.
+    /// Says what is still to be said, writes out and closes the data files.
     pub(crate) async fn close(self) -> Result<()> {
         drop(self.ports);
+        if let Some(nats) = self.nats {
+            nats.close().await;
+        }
         for file in self.files {
             match file {
                 File::Sqlite(file) => file.close().await?,
@@ -89,6 +105,10 @@ impl Deployment {
         }
         Ok(())
     }
+}
+
+fn connected(nats: Option<&Nats>) -> &Nats {
+    nats.expect("it is connected to where the configuration names it")
 }
 
 fn same_sqlite(config: &Config, store: &Path) -> bool {

@@ -10,7 +10,10 @@ use crate::config::{Log, LogFormat};
 
 /// Starts logging; returns the tail that agents of this process show.
 pub(crate) fn start(log: &Log) -> Result<LogTail> {
-    let filter = EnvFilter::try_new(&log.level).with_context(|| {
+    // The client of NATS tells each attempt to connect; what has become of a connection is logged once by us. A directive
+    // of the operator for the same target counts more.
+    let level = format!("async_nats=error,{}", log.level);
+    let filter = EnvFilter::try_new(level).with_context(|| {
         format!(
             "`log.level`: `{}` is not a tracing filter such as `info`",
             log.level

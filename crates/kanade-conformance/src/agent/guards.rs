@@ -172,7 +172,7 @@ pub async fn a_report_about_another_agent_is_refused<F: AgentFactory>() {
         if !world.factory.guards() {
             let consumer = match durable {
                 Durable::Results => &mut results,
-                Durable::Events => &mut events,
+                _ => &mut events,
             };
             assert_eq!(acknowledge(consumer, 1).await, std::slice::from_ref(report));
         }

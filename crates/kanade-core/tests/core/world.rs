@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
-use kanade_core::{Ports, Running, Services, Settings};
+use kanade_core::{Abilities, Ports, Running, Services, Settings};
 use kanade_memory::{EmbeddedBus, ManualClock, MemoryCatalog, MemoryStore, SeededIds};
 use kanade_model::{
     Caller, Command, EventStarted, ExecId, ExecResult, FanoutPlan, Heartbeat, HumanDuration, JobId, Manifest,
@@ -59,6 +59,7 @@ impl World {
             bus: bus.clone(),
             clock: Arc::new(clock.clone()),
             ids: Arc::new(SeededIds::new(seed)),
+            abilities: Abilities::default(),
         };
         let (services, running) = Services::start(ports, Settings::default()).await;
         let world = Self {

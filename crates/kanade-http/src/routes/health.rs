@@ -64,6 +64,7 @@ pub(super) async fn ready_to_work(
     let body = api::Ready {
         ready,
         checks: if told { checks } else { BTreeMap::new() },
+        bus: told.then(|| app.services.bus_record()),
     };
     let status = if ready {
         StatusCode::OK

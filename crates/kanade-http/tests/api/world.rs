@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
-use kanade_core::{Ports, Running, Services, Settings};
+use kanade_core::{Abilities, Ports, Running, Services, Settings};
 use kanade_http::HttpSettings;
 use kanade_memory::{EmbeddedBus, ManualClock, SeededIds};
 use kanade_model::{Command, EventStarted, ExecResult, Heartbeat, ResultId, Subject};
@@ -50,6 +50,7 @@ impl World {
             bus: bus.clone(),
             clock: Arc::new(clock.clone()),
             ids: Arc::new(SeededIds::new(1)),
+            abilities: Abilities::default(),
         };
         let (services, running) = Services::start(ports, Settings::default()).await;
         Self {

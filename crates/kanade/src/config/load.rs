@@ -7,7 +7,7 @@ use figment::{
     providers::{Env, Format, Toml},
 };
 
-use super::{AuthMode, Catalog, Config, Secret, Store};
+use super::{AuthMode, Bus, Catalog, Config, Secret, Store};
 
 const PREFIX: &str = "KANADE_";
 
@@ -51,7 +51,7 @@ impl Config {
         if let Some(file) = &self.agent.token_file {
             self.agent.token = Some(read_secret("agent.token_file", file)?);
         }
-        Ok(())
+        self.nats.read_secrets(read_secret)
     }
 
     /// Whether the values go together.
@@ -119,6 +119,13 @@ impl Config {
                 format!("{} is the store's file, of another kind", catalog.display()),
             )?;
         }
+        if self.bus == Bus::Nats && self.catalog != Catalog::Nats {
+            wrong(
+                "catalog.kind",
+                "agents on NATS read the catalog there; with `bus.kind = \"nats\"`, `nats` is wanted".into(),
+            )?;
+        }
+        self.nats.check().or_else(|(key, why)| wrong(key, why))?;
         for (key, is_zero) in [
             ("agent.max_runs", self.agent.max_runs == 0),
             ("gateway.max_agents", self.gateway.max_agents == 0),

@@ -56,6 +56,20 @@ fn each_wrong_value_is_told_in_one_line_with_file_key_and_what_is_allowed() {
             "[store]\nkind = 'redb'\npath = 'x'\n[catalog]\nkind = 'sqlite'\npath = 'x'",
             &["`catalog.path`", "another kind"],
         ),
+        ("[bus]\nkind = 'nats'", &["`catalog.kind`", "`nats` is wanted"]),
+        ("[nats]\nurl = ' , '", &["`nats.url`", "nats://host:4222"]),
+        ("[nats]\nurl = 'nats://a:b@c'", &["`nats.url`", "`password_file`"]),
+        ("[nats]\nuser = 'a'", &["`nats.user`", "`password`"]),
+        (
+            "[nats]\ntoken = 'a'\ncreds = 'b'",
+            &["`nats`", "`token` and `creds`", "one is wanted"],
+        ),
+        ("[nats]\ntls = { cert = 'a' }", &["`nats.tls`", "`key`"]),
+        ("[nats]\nreplicas = 0", &["`nats.replicas`", "1 to 5"]),
+        (
+            "[nats]\npassword_file = '/no/such'",
+            &["`nats.password_file`", "/no/such"],
+        ),
     ] {
         let error = load(text).unwrap_err().to_string();
         for part in parts {
@@ -93,7 +107,7 @@ fn secrets_come_from_files_and_are_never_shown() {
 
 #[test]
 fn the_profiles_that_come_with_kanade_are_valid() {
-    for profile in ["single-node.toml", "edge.toml", "test.toml"] {
+    for profile in ["single-node.toml", "edge.toml", "fleet-nats.toml", "test.toml"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../config")
             .join(profile);
