@@ -11,6 +11,8 @@ const LAYERS: &[Layer] = &[
     layer(SQLITE, &[MODEL, PORTS], &["sqlx"]),
     layer(REDB, &[MODEL, PORTS], &["redb"]),
     layer(NATS, &[MODEL, PORTS], &["async-nats"]),
+    // Starts servers for the tests of others.
+    layer(NATS_TESTING, &[NATS], &["async-nats"]),
     layer(POSTGRES, &[MODEL, PORTS], &["sqlx"]),
     layer(HTTP, &[MODEL, PORTS, CORE], &["axum"]),
     // The agent keeps its outbox in a file of its own.
@@ -36,8 +38,9 @@ const DEV_EXCEPTIONS: &[(&str, &[&str])] = &[
     (MEMORY, &[CONFORMANCE]),
     (SQLITE, &[CONFORMANCE]),
     (REDB, &[CONFORMANCE]),
-    (NATS, &[CONFORMANCE]),
+    (NATS, &[CONFORMANCE, NATS_TESTING]),
     (POSTGRES, &[CONFORMANCE]),
+    (BINARY, &[NATS_TESTING]),
 ];
 
 /// Libraries that tie a crate to a backend or to the web; only the layers that name them may use them.
@@ -55,6 +58,7 @@ const MEMORY: &str = "kanade-memory";
 const SQLITE: &str = "kanade-sqlite";
 const REDB: &str = "kanade-redb";
 const NATS: &str = "kanade-nats";
+const NATS_TESTING: &str = "kanade-nats-testing";
 const POSTGRES: &str = "kanade-postgres";
 const HTTP: &str = "kanade-http";
 const AGENT: &str = "kanade-agent";

@@ -35,6 +35,8 @@ struct Line {
     /// When the client has sent this text, its connection goes deaf, then ends.
     trap: Mutex<Option<Vec<u8>>>,
     trapped: AtomicU64,
+    /// About how many messages clients have published.
+    published: AtomicU64,
 }
 
 impl Proxy {
@@ -49,6 +51,7 @@ impl Proxy {
             cut: watch::Sender::new(0),
             trap: Mutex::new(None),
             trapped: AtomicU64::new(0),
+            published: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&line);
         tokio::spawn(async move {
@@ -63,6 +66,7 @@ impl Proxy {
         Self { port, line }
     }
 
+    /// Where it is.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -84,6 +88,7 @@ impl Proxy {
             .unwrap();
     }
 
+    /// Lets new connections through again.
     pub fn mend(&self) {
         self.line.down.store(false, Ordering::SeqCst);
     }
@@ -92,6 +97,11 @@ impl Proxy {
     /// connection.
     pub fn lose_the_answer_to(&self, text: &str) {
         *self.line.trap.lock().unwrap() = Some(text.as_bytes().to_vec());
+    }
+
+    /// About how many messages the client has published over it; whoever asks the server something publishes.
+    pub fn requests(&self) -> u64 {
+        self.line.published.load(Ordering::SeqCst)
     }
 
     /// How often that happened.
@@ -113,6 +123,7 @@ async fn pass(mut client: TcpStream, line: Arc<Line>) {
             read = client.read(&mut from_client) => {
                 let Ok(count @ 1..) = read else { return };
                 let sent = &from_client[..count];
+                line.published.fetch_add(published(sent), Ordering::SeqCst);
                 if server.write_all(sent).await.is_err() {
                     return;
                 }
@@ -136,4 +147,11 @@ async fn pass(mut client: TcpStream, line: Arc<Line>) {
             }
         }
     }
+}
+
+/// How many `PUB` and `HPUB` lines begin in this part of a connection.
+fn published(sent: &[u8]) -> u64 {
+    let lines = sent.split(|byte| *byte == b'\n');
+    let published = lines.filter(|line| line.starts_with(b"PUB ") || line.starts_with(b"HPUB "));
+    published.count() as u64
 }
