@@ -26,7 +26,7 @@ Examples:
   cargo xtask demo -- --data ./demo-data  keep the demo's data in a folder
   cargo xtask test                        run every test of the workspace
   cargo xtask test --filter kill          run the tests with `kill` in their name
-  cargo xtask bench                       measure what a fleet of 1,000 agents costs a server
+  cargo xtask bench ingest                measure how fast results get from NATS into the store
   cargo xtask check-layers                see that dependencies point down only";
 
 /// Commands for working on kanade.
@@ -51,8 +51,12 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
     },
-    /// Run the benchmarks (release) and print their tables.
-    Bench,
+    /// Run the benchmarks (release) and print what they measure.
+    Bench {
+        /// Only this one.
+        #[arg(value_enum)]
+        only: Option<bench::Bench>,
+    },
     /// Check that the dependencies among the crates point down only and that no driver leaks.
     CheckLayers,
 }
@@ -61,7 +65,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo { args } => demo::run(&args),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Bench => bench::run(),
+        Command::Bench { only } => bench::run(only),
         Command::CheckLayers => layers::run(),
     };
     match done {

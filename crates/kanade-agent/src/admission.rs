@@ -25,7 +25,7 @@ impl Refusal {
     pub(crate) fn exit_code(&self) -> i32 {
         match self.reason {
             SkipReason::Deadline => 125,
-            SkipReason::Revoked | SkipReason::Superseded => 126,
+            SkipReason::Revoked | SkipReason::Superseded | SkipReason::Unsupported => 126,
             SkipReason::Staleness => 127,
         }
     }

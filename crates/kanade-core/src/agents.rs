@@ -307,6 +307,11 @@ impl Agents {
         if request.script.len() > kanade_model::Manifest::LONGEST_SCRIPT {
             return Err(Invalid::new("script", &request.script, "512 KiB at most").into());
         }
+        let agent = self.store.agent(&request.pc_id).await?;
+        if let Some(why) = agent.and_then(|agent| shell.unknown_to(agent.agent_version.as_deref()?)) {
+            let why = format!("`{}` cannot run it: {why}", request.pc_id);
+            return Err(Invalid::new("shell", shell.as_str(), why).into());
+        }
         let request_id = RequestId(self.ids.next());
         let command = Command {
             id: AD_HOC.parse().expect("a valid job id"),

@@ -7,17 +7,19 @@ use std::{
 };
 
 use kanade_model::{
-    AgentGroups, AuditAction, Caller, ExecId, FanoutPlan, GroupName, HumanDuration, Invalid, JobId, Manifest,
-    PcId, RequestId, ScriptStatus, SendId, Timestamp, Version, api,
+    AgentGroups, AuditAction, Caller, EventSkipped, ExecId, FanoutPlan, GroupName, HumanDuration, Invalid,
+    JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, Shell, SkipReason, Timestamp, Version, api,
 };
 use kanade_ports::{
-    Addressee, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits, MAX_LIMIT,
-    NewExecution, NewTarget, Order, Outcome, Precondition, Send, SendState,
+    Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
+    MAX_LIMIT, NewExecution, NewTarget, Order, Outcome, Precondition, Send, SendState,
 };
 use serde_json::json;
 
 use crate::{Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result};
 
+/// Up to so many agents are looked up each by itself.
+const ASKED_ONE_BY_ONE: usize = 16;
 /// A send that is still owed so long after its time has been forgotten.
 const OVERDUE: Duration = Duration::from_secs(5);
 
@@ -101,12 +103,24 @@ impl Fires {
         }
         let now = self.clock.now();
         let exec_id = ExecId::from(self.ids.next());
-        let (targets, sends) = self.resolve(&exec_id, plan, now).await?;
+        let (targets, mut sends) = self.resolve(&exec_id, plan, now).await?;
+        let too_old = self.too_old(manifest.execute.shell, &targets).await?;
+        if let Some((pc, why)) = too_old.first_key_value()
+            && too_old.len() == targets.len()
+        {
+            let why = format!("every agent it is aimed at is too old: of `{pc}`, {why}; update it");
+            return Err(Invalid::new("execute.shell", manifest.execute.shell.as_str(), why).into());
+        }
+        sends.retain(|send| match &send.to {
+            Addressee::Pc(pc) => !too_old.contains_key(pc),
+            Addressee::All => true,
+        });
         let subjects = sends
             .iter()
             .map(|send| send.to.subject().as_str().to_owned())
             .collect();
         let target_count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        let refused = refusals(&exec_id, &manifest, &targets, &too_old, now);
         let new = NewExecution {
             exec_id: exec_id.clone(),
             initiated_by: caller.name().to_owned(),
@@ -120,11 +134,13 @@ impl Fires {
         let payload =
             json!({ "exec_id": exec_id, "version": manifest.version, "target_count": target_count });
         let set = ChangeSet {
-            lead: kanade_ports::Change::Fire(Box::new(new)),
-            then: vec![
-                self.audit
-                    .entry(caller, AuditAction::Exec, Some(job.to_string()), payload),
-            ],
+            lead: Change::Fire(Box::new(new)),
+            then: refused
+                .into_iter()
+                .chain([self
+                    .audit
+                    .entry(caller, AuditAction::Exec, Some(job.to_string()), payload)])
+                .collect(),
             key: repeatable.as_ref().map(|repeatable| IdempotencyKey {
                 key: repeatable.key.clone(),
                 fingerprint: repeatable.fingerprint.clone(),
@@ -236,15 +252,50 @@ impl Fires {
 
     async fn known_agents(&self) -> Result<BTreeSet<PcId>> {
         let mut pcs = BTreeSet::new();
+        self.each_agent(|agent| {
+            pcs.insert(agent.pc_id);
+        })
+        .await?;
+        Ok(pcs)
+    }
+
+    async fn each_agent(&self, mut look: impl FnMut(Agent)) -> Result<()> {
         let mut after = None;
         loop {
             let page = self.store.agents(after.as_ref(), MAX_LIMIT).await?;
-            pcs.extend(page.items.into_iter().map(|agent| agent.pc_id));
+            page.items.into_iter().for_each(&mut look);
             match page.next {
                 Some(next) => after = Some(next),
-                None => return Ok(pcs),
+                None => return Ok(()),
             }
         }
+    }
+
+    /// The targets whose agents are known to be too old for this shell, and why. They would drop its Commands without a
+    /// word.
+    async fn too_old(&self, shell: Shell, targets: &[NewTarget]) -> Result<BTreeMap<PcId, String>> {
+        let mut too_old = BTreeMap::new();
+        if shell.known_since().is_none() {
+            return Ok(too_old);
+        }
+        let mut judge = |agent: Agent| {
+            let version = agent.agent_version.as_deref();
+            if let Some(why) = version.and_then(|version| shell.unknown_to(version)) {
+                too_old.insert(agent.pc_id, why);
+            }
+        };
+        if targets.len() <= ASKED_ONE_BY_ONE {
+            for target in targets {
+                if let Some(agent) = self.store.agent(&target.pc_id).await? {
+                    judge(agent);
+                }
+            }
+        } else {
+            self.each_agent(judge).await?;
+            let aimed_at: BTreeSet<&PcId> = targets.iter().map(|target| &target.pc_id).collect();
+            too_old.retain(|pc, _| aimed_at.contains(pc));
+        }
+        Ok(too_old)
     }
 
     fn members(&self, groups: &[GroupName]) -> BTreeSet<PcId> {
@@ -307,6 +358,30 @@ impl Recipients<'_> {
         };
         self.targets.insert(pc, target);
     }
+}
+
+/// What is recorded of the targets that cannot run it, with the fire.
+fn refusals(
+    exec_id: &ExecId,
+    manifest: &Manifest,
+    targets: &[NewTarget],
+    too_old: &BTreeMap<PcId, String>,
+    at: Timestamp,
+) -> Vec<Change> {
+    let refused = |target: &NewTarget| {
+        let detail = too_old.get(&target.pc_id)?.clone();
+        Some(Change::RunSkipped(EventSkipped {
+            request_id: target.request_id,
+            exec_id: exec_id.clone(),
+            pc_id: target.pc_id.clone(),
+            at,
+            manifest_id: manifest.id.clone(),
+            version: manifest.version.clone(),
+            reason: SkipReason::Unsupported,
+            detail,
+        }))
+    };
+    targets.iter().filter_map(refused).collect()
 }
 
 fn nobody(plan: &FanoutPlan) -> Invalid {

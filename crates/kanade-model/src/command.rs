@@ -58,6 +58,28 @@ pub enum Shell {
 }
 
 impl Shell {
+    /// The first version of the agent that knows it. Older ones drop a Command with a shell they do not know, and say
+    /// nothing.
+    pub fn known_since(self) -> Option<semver::Version> {
+        match self {
+            Self::Powershell | Self::Cmd => None,
+            Self::Sh | Self::Bash | Self::Pwsh => Some(semver::Version::new(0, 31, 0)),
+        }
+    }
+
+    /// Why an agent of this version cannot run it, if it cannot. A version that nobody can read is given the benefit of
+    /// the doubt.
+    pub fn unknown_to(self, agent_version: &str) -> Option<String> {
+        let since = self.known_since()?;
+        let version = semver::Version::parse(agent_version.trim_start_matches('v')).ok()?;
+        (version < since).then(|| {
+            format!(
+                "its agent is {agent_version} and knows no shell `{}`; {since} is the first that does",
+                self.as_str()
+            )
+        })
+    }
+
     /// The name as it is written in manifests, which is also the program's name.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -136,6 +136,8 @@ pub enum SkipReason {
     Staleness,
     /// Another version of the job is pinned.
     Superseded,
+    /// The agent is too old for what the job needs. Said by the server: such an agent says nothing.
+    Unsupported,
 }
 
 /// A kill has reached an agent that has a run of the execution in hand (`events.kill.{exec_id}.{pc_id}`).

@@ -334,7 +334,10 @@ impl WorkingSet {
         };
         let state = match event.reason {
             SkipReason::Superseded => TargetState::Superseded,
-            SkipReason::Revoked | SkipReason::Deadline | SkipReason::Staleness => TargetState::Refused,
+            SkipReason::Revoked
+            | SkipReason::Deadline
+            | SkipReason::Staleness
+            | SkipReason::Unsupported => TargetState::Refused,
         };
         match self.targets.get(&key) {
             Some(target) if target.state == TargetState::Waiting || target.state.is_presumed() => {}

@@ -1,10 +1,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use kanade_core::{Error, Repeatable};
-use kanade_model::{FanoutPlan, ScriptStatus, TargetState, Version};
-use kanade_ports::{Bucket, CatalogReader, ExecutionStore, Precondition, SendState};
+use kanade_model::{FanoutPlan, ScriptStatus, Subject, TargetState, Version};
+use kanade_ports::{Bucket, CatalogReader, Clock, ExecutionStore, Precondition, PubSub, SendState};
+use serde_json::json;
 
-use crate::world::{World, at, come, id, manifest, next_command, operator};
+use crate::world::{World, at, come, encode, id, manifest, next_command, operator};
 
 fn group_plan(group: &str) -> FanoutPlan {
     let mut plan = FanoutPlan::default();
@@ -248,4 +249,53 @@ async fn after_a_crash_only_what_has_not_started_is_sent_again() {
         "the same request again"
     );
     assert!(come(&mut world.commands).is_empty());
+}
+
+#[tokio::test]
+async fn agents_that_are_too_old_for_the_shell_are_refused_at_the_fire_and_the_others_are_sent_to() {
+    let mut world = World::new().await;
+    // `sh`, which agents before 0.31.0 drop without a word.
+    world.job("backup").await;
+    for (pc, version) in [("old", "0.30.4"), ("new", "0.31.0"), ("odd", "from a branch")] {
+        let heartbeat = json!({"pc_id": pc, "at": world.clock.now(), "agent_version": version});
+        let subject = Subject::heartbeat(&id(pc));
+        world.bus.publish(&subject, encode(&heartbeat)).await.unwrap();
+        world
+            .until("the agent is known", async || {
+                world.store.agent(&id(pc)).await.unwrap().is_some()
+            })
+            .await;
+    }
+    let fired = world.fire("backup", &["new", "odd", "old", "unheard"]).await;
+    let subjects = ["commands.pc.new", "commands.pc.odd", "commands.pc.unheard"];
+    assert_eq!(
+        (fired.target_count, &fired.subjects[..]),
+        (4, &subjects.map(str::to_owned)[..])
+    );
+    for _ in subjects {
+        next_command(&mut world.commands).await;
+    }
+    let target = world
+        .store
+        .target(&fired.exec_id, &id("old"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(target.state, TargetState::Refused);
+    let detail = target.detail.unwrap();
+    assert!(detail.contains("0.30.4") && detail.contains("`sh`"), "{detail}");
+    let execution = world.execution(&fired.exec_id).await;
+    assert_eq!(execution.counts.of(TargetState::Waiting), 3);
+    assert!(come(&mut world.commands).is_empty(), "nothing is sent to it");
+
+    let fired = world
+        .services
+        .fires
+        .fire(&id("backup"), &at(&["old"]), &operator(), None)
+        .await;
+    let error = fired.unwrap_err();
+    let Error::Invalid(error) = error else {
+        panic!("{error:?}")
+    };
+    assert!(error.to_string().contains("`old`"), "{error}");
 }
