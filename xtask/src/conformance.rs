@@ -19,11 +19,16 @@ const BACKENDS: &[(&str, &str, &[Port])] = &[
     (
         "kanade-memory",
         "memory",
-        &[Port::Store, Port::Catalog, Port::Bus, Port::Agent],
+        &[Port::Store, Port::Catalog, Port::Bus, Port::Agent, Port::Releases],
     ),
     ("kanade-sqlite", "sqlite", &[Port::Store, Port::Catalog]),
     ("kanade-redb", "redb", &[Port::Store, Port::Catalog]),
-    ("kanade-nats", "nats", &[Port::Catalog, Port::Bus, Port::Agent]),
+    ("kanade-files", "files", &[Port::Releases]),
+    (
+        "kanade-nats",
+        "nats",
+        &[Port::Catalog, Port::Bus, Port::Agent, Port::Releases],
+    ),
     ("kanade-postgres", "postgres", &[Port::Store, Port::Catalog]),
     // The link of an agent and the gateway together.
     ("kanade-client", "websocket", &[Port::Agent]),
@@ -36,16 +41,19 @@ enum Port {
     Bus,
     /// Bus and catalog as an agent sees them, with whatever lies between.
     Agent,
+    Releases,
 }
 
 impl Port {
-    /// Cases are named `store::…`, `catalog::…`, `bus::…`, `agent::…`; anything else in the binary is the backend's own.
+    /// Cases are named `store::…`, `catalog::…`, `bus::…`, `agent::…`,
+    /// `releases::…`; anything else in the binary is the backend's own.
     fn of_case(name: &str) -> Option<Self> {
         match name.split_once("::")?.0 {
             "store" => Some(Self::Store),
             "catalog" => Some(Self::Catalog),
             "bus" => Some(Self::Bus),
             "agent" => Some(Self::Agent),
+            "releases" => Some(Self::Releases),
             _ => None,
         }
     }
@@ -58,6 +66,7 @@ impl fmt::Display for Port {
             Self::Catalog => "catalog",
             Self::Bus => "bus",
             Self::Agent => "agent",
+            Self::Releases => "releases",
         })
     }
 }
@@ -226,6 +235,7 @@ mod tests {
     fn a_listing_gives_the_cases_of_each_port_and_nothing_else() {
         let listing = "agent::a_kill_reaches_every_agent: test\n\
                        bus::redelivers: test\n\
+                       releases::a_program_is_whole: test\n\
                        catalog::a_write_race_has_one_winner: test\n\
                        store::a_late_result_replaces_lost: test\n\
                        store::pages::ties_are_kept: test\n\
@@ -245,6 +255,7 @@ mod tests {
         assert_eq!(cases(Port::Catalog), ["catalog::a_write_race_has_one_winner"]);
         assert_eq!(cases(Port::Bus), ["bus::redelivers"]);
         assert_eq!(cases(Port::Agent), ["agent::a_kill_reaches_every_agent"]);
+        assert_eq!(cases(Port::Releases), ["releases::a_program_is_whole"]);
     }
 
     #[test]
@@ -252,7 +263,14 @@ mod tests {
         let suites = [
             suite(
                 "kanade-memory",
-                &["store::a", "store::b", "catalog::a", "bus::a", "agent::a"],
+                &[
+                    "store::a",
+                    "store::b",
+                    "catalog::a",
+                    "bus::a",
+                    "agent::a",
+                    "releases::a",
+                ],
             ),
             suite("kanade-redb", &["store::a", "store::b", "catalog::a"]),
             suite("kanade-client", &["agent::a", "agent::b"]),
@@ -260,7 +278,7 @@ mod tests {
         assert_eq!(
             table(&suites),
             [
-                "conformance  memory     store 2     catalog 1     bus 1     agent 1",
+                "conformance  memory     store 2     catalog 1     bus 1     agent 1     releases 1",
                 "conformance  redb       store 2     catalog 1",
                 "conformance  websocket  agent 2",
             ]
@@ -270,7 +288,10 @@ mod tests {
     #[test]
     fn backends_that_run_the_same_cases_do_not_differ() {
         let suites = [
-            suite("kanade-memory", &["store::a", "catalog::a", "bus::a", "agent::a"]),
+            suite(
+                "kanade-memory",
+                &["store::a", "catalog::a", "bus::a", "agent::a", "releases::a"],
+            ),
             suite("kanade-sqlite", &["store::a", "catalog::a", "its_own_test"]),
             suite("kanade-client", &["agent::a"]),
         ];
@@ -313,7 +334,14 @@ mod tests {
         let suites = [
             suite(
                 "kanade-memory",
-                &["store::a", "catalog::a", "bus::a", "agent::a", "agent::b"],
+                &[
+                    "store::a",
+                    "catalog::a",
+                    "bus::a",
+                    "agent::a",
+                    "agent::b",
+                    "releases::a",
+                ],
             ),
             suite("kanade-client", &["agent::a"]),
         ];

@@ -148,6 +148,8 @@ impl Agent {
             let commands = self.inbox(subject.into()).await;
             self.until_closing(|shared| intake::commands(shared, commands));
         }
+        self.until_closing(intake::groups);
+        self.until_closing(intake::backlog);
         let requests = self.inbox(Subject::logs_fetch(pc_id).into()).await;
         self.until_closing(|shared| presence::answer_log_requests(shared, requests));
         let pings = self.inbox(Subject::ping(pc_id).into()).await;

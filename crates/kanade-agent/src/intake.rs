@@ -1,13 +1,19 @@
 //! Takes in what the server says: Commands into the journal, kills to the runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::StreamExt;
-use kanade_model::{Command, ExecId, ResultId};
-use kanade_ports::Message;
+use futures::{FutureExt, StreamExt};
+use kanade_model::{Command, ExecId, ResultId, Subject};
+use kanade_ports::{BusError, Consumer, Message};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     agent::Shared,
+    backoff::Backoff,
     in_hand::NotTaken,
     inbox::Inbox,
     journal::{Accepted, RunRecord},
@@ -21,18 +27,105 @@ const AT_ONCE: usize = 64;
 pub(crate) async fn commands(shared: Arc<Shared>, inbox: Inbox) {
     let accepting = inbox
         .into_stream()
-        .for_each_concurrent(AT_ONCE, |message| accept(Arc::clone(&shared), message));
+        .for_each_concurrent(AT_ONCE, |message| accept(Arc::clone(&shared), message).map(drop));
     shared.stopping.run_until_cancelled(accepting).await;
 }
 
+/// Takes in the Commands of the groups that the agent is in, as it joins and leaves them, until it stops.
+pub(crate) async fn groups(shared: Arc<Shared>) {
+    let mut groups = shared.knowledge.groups();
+    // Dropped, a guard ends its subscription.
+    let mut heard: HashMap<Subject, DropGuard> = HashMap::new();
+    loop {
+        let wanted: HashSet<Subject> = groups
+            .borrow_and_update()
+            .iter()
+            .filter_map(Subject::commands_group)
+            .collect();
+        heard.retain(|subject, _| wanted.contains(subject));
+        for subject in wanted {
+            if let Entry::Vacant(entry) = heard.entry(subject) {
+                let left = shared.stopping.child_token();
+                let group = commands_until(Arc::clone(&shared), entry.key().clone(), left.clone());
+                shared.work.spawn(group);
+                entry.insert(left.drop_guard());
+            }
+        }
+        let changed = shared.stopping.run_until_cancelled(groups.changed()).await;
+        // Its sender lives as long as the agent.
+        if changed.is_none() {
+            return;
+        }
+    }
+}
+
+/// Takes in Commands until then. What has come by then is taken in all the same.
+async fn commands_until(shared: Arc<Shared>, subject: Subject, left: CancellationToken) {
+    let (bus, clock) = (Arc::clone(&shared.bus), Arc::clone(&shared.clock));
+    let opening = Inbox::open(bus, clock, subject.into());
+    let Some(inbox) = left.run_until_cancelled(opening).await else {
+        return;
+    };
+    inbox
+        .into_stream()
+        .take_until(left.cancelled_owned())
+        .for_each_concurrent(AT_ONCE, |message| accept(Arc::clone(&shared), message).map(drop))
+        .await;
+}
+
+/// Takes in what a broker has kept for the agent, until it stops. What is in the journal is acknowledged, and nothing
+/// before.
+pub(crate) async fn backlog(shared: Arc<Shared>) {
+    let reading = async {
+        let mut backoff = Backoff::new();
+        loop {
+            match shared.bus.backlog().await {
+                Ok(None) => return,
+                Ok(Some(mut backlog)) => loop {
+                    if let Err(error) = take_next(&shared, &mut *backlog).await {
+                        tracing::debug!(error = %report(&error), "nothing is read of what was kept");
+                        shared.clock.sleep(backoff.pause()).await;
+                    } else {
+                        backoff.reset();
+                    }
+                },
+                Err(error) => tracing::debug!(error = %report(&error), "cannot read what was kept"),
+            }
+            shared.clock.sleep(backoff.pause()).await;
+        }
+    };
+    shared.stopping.run_until_cancelled(reading).await;
+}
+
+async fn take_next(shared: &Arc<Shared>, backlog: &mut dyn Consumer) -> Result<(), BusError> {
+    // One at a time: there are few, and what cannot be taken in holds up no acknowledgement of another.
+    let batch = backlog.next(1).await?;
+    let mut backoff = Backoff::new();
+    for message in batch.messages() {
+        while accept(Arc::clone(shared), message.clone()).await == Intake::NotNow {
+            shared.clock.sleep(backoff.pause()).await;
+        }
+    }
+    batch.acknowledge().await
+}
+
+/// What has become of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// It is in the journal, or will never be.
+    Settled,
+    /// It cannot be taken in now.
+    NotNow,
+}
+
 /// Takes a Command into the journal before anything else is done about it. One that cannot be taken in is left alone:
-/// the server sends it again when it hears nothing of it.
-async fn accept(shared: Arc<Shared>, message: Message) {
+/// whoever has kept it brings it again, and so does the server when it hears nothing of it.
+async fn accept(shared: Arc<Shared>, message: Message) -> Intake {
     let mut command = match serde_json::from_slice::<Command>(&message.payload) {
         Ok(command) => command,
         Err(error) => {
             tracing::warn!(subject = %message.subject, %error, "a Command cannot be understood");
-            return;
+            return Intake::Settled;
         }
     };
     // In hand from here, so that a kill reaches it and a second copy does not.
@@ -42,10 +135,16 @@ async fn accept(shared: Arc<Shared>, message: Message) {
         .take(command.request_id, command.exec_id.clone(), limit)
     {
         Ok(hold) => hold,
-        Err(NotTaken::InHand) => return,
+        // The other copy may still be on its way into the journal.
+        Err(NotTaken::InHand) => {
+            return match shared.journal.has_accepted(command.request_id).await {
+                Ok(true) => Intake::Settled,
+                Ok(false) | Err(_) => Intake::NotNow,
+            };
+        }
         Err(NotTaken::Full) => {
             tracing::warn!(job = %command.id, limit, "too many runs are waiting; a Command is not accepted now");
-            return;
+            return Intake::NotNow;
         }
     };
     let script = std::mem::take(&mut command.script);
@@ -62,17 +161,26 @@ async fn accept(shared: Arc<Shared>, message: Message) {
         Ok(Accepted::Reported) => {
             tracing::debug!(job = %record.command.id, "a Command came again after its end");
         }
-        Err(error) => tracing::error!(
-            job = %record.command.id, error = %report(&error),
-            "a Command cannot be recorded and is not accepted now"
-        ),
+        Err(error) => {
+            tracing::error!(
+                job = %record.command.id, error = %report(&error),
+                "a Command cannot be recorded and is not accepted now"
+            );
+            return Intake::NotNow;
+        }
     }
+    Intake::Settled
 }
 
 /// Takes in kills.
 pub(crate) async fn kills(shared: Arc<Shared>, mut inbox: Inbox) {
     loop {
         let message = inbox.next().await;
+        // Somebody may have had an answer of a broker sent there.
+        if !message.payload.is_empty() {
+            tracing::warn!(subject = %message.subject, "a message that is no kill was sent as one; it is passed over");
+            continue;
+        }
         let exec_id = message.subject.as_str().strip_prefix("kill.").unwrap_or_default();
         match exec_id.parse::<ExecId>() {
             Ok(exec_id) => kill(&shared, exec_id),

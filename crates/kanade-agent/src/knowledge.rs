@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use kanade_model::{
-    AgentGroups, Command, ConfigScope, EffectiveConfig, PcId, ScriptStatus, SkipReason, Staleness, Timestamp,
-    effective_config,
+    AgentGroups, Command, ConfigScope, EffectiveConfig, GroupName, PcId, ScriptStatus, SkipReason, Staleness,
+    Timestamp, effective_config,
 };
 use kanade_ports::{Bucket, CatalogEvent, CatalogReader, Clock, Key, StoreError};
 use tokio::sync::watch;
@@ -40,6 +40,7 @@ pub(crate) struct Knowledge {
     /// Whether script status and pins have been read once, or waited for in vain.
     looked: watch::Sender<bool>,
     config: watch::Sender<EffectiveConfig>,
+    groups: watch::Sender<Vec<GroupName>>,
 }
 
 /// One bucket.
@@ -65,7 +66,13 @@ impl Knowledge {
             views: Mutex::default(),
             looked: watch::Sender::new(false),
             config: watch::Sender::new(EffectiveConfig::default()),
+            groups: watch::Sender::new(Vec::new()),
         }
+    }
+
+    /// The groups that the agent is in, as it joins and leaves them.
+    pub(crate) fn groups(&self) -> watch::Receiver<Vec<GroupName>> {
+        self.groups.subscribe()
     }
 
     /// The agent's own configuration, as it changes.
@@ -161,7 +168,13 @@ impl Knowledge {
             return;
         }
         if matches!(bucket, Bucket::AgentConfig | Bucket::AgentGroups) {
-            let (config, warnings) = self.effective(&views);
+            let groups = self.own_groups(&views);
+            let (config, warnings) = self.effective(&views, &groups);
+            self.groups.send_if_modified(|current| {
+                let changed = *current != groups;
+                *current = groups;
+                changed
+            });
             let changed = self.config.send_if_modified(|current| {
                 let changed = *current != config;
                 *current = config;
@@ -218,21 +231,27 @@ impl Knowledge {
         })
     }
 
-    fn effective(&self, views: &HashMap<Bucket, View>) -> (EffectiveConfig, Vec<String>) {
-        let none = HashMap::new();
-        let documents = |bucket| views.get(&bucket).map_or(&none, |view| &view.documents);
-        let scopes = documents(Bucket::AgentConfig);
-        let scope = |key: &Key| decoded::<ConfigScope>(scopes.get(key)?, key);
+    fn own_groups(&self, views: &HashMap<Bucket, View>) -> Vec<GroupName> {
         let own = Key::from(&self.pc_id);
-        let groups = documents(Bucket::AgentGroups)
-            .get(&own)
-            .and_then(|bytes| decoded::<AgentGroups>(bytes, &own));
+        let groups = views.get(&Bucket::AgentGroups).and_then(|view| {
+            let bytes = view.documents.get(&own)?;
+            decoded::<AgentGroups>(bytes, &own)
+        });
+        groups.unwrap_or_default().normalised().groups
+    }
+
+    fn effective(
+        &self,
+        views: &HashMap<Bucket, View>,
+        groups: &[GroupName],
+    ) -> (EffectiveConfig, Vec<String>) {
+        let scope = |key: &Key| {
+            let scopes = &views.get(&Bucket::AgentConfig)?.documents;
+            decoded::<ConfigScope>(scopes.get(key)?, key)
+        };
         let groups: Vec<_> = groups
-            .unwrap_or_default()
-            .normalised()
-            .groups
-            .into_iter()
-            .filter_map(|group| Some((group.clone(), scope(&Key::group_config(&group))?)))
+            .iter()
+            .filter_map(|group| Some((group.clone(), scope(&Key::group_config(group))?)))
             .collect();
         effective_config(
             scope(&Key::global_config()).as_ref(),

@@ -161,8 +161,8 @@ impl Client {
 
 /// Schedules.
 impl Client {
-    /// Every schedule by id.
-    pub fn schedules(&self) -> Items<Schedule> {
+    /// Every schedule by id, and whether it is held.
+    pub fn schedules(&self) -> Items<api::ScheduleShown> {
         self.list(&["api", "schedules"], Vec::new())
     }
 

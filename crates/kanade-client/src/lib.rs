@@ -30,6 +30,7 @@ mod executions;
 mod link;
 mod page;
 mod records;
+mod releases;
 mod request;
 
 pub use agents::Scope;
@@ -41,4 +42,5 @@ pub use executions::{ExecutionQuery, Outcome, RunQuery, TargetQuery};
 pub use link::{AgentLink, LinkSettings, LinkState, LinkTiming};
 pub use page::Items;
 pub use records::AuditQuery;
+pub use releases::Program;
 pub use reqwest::StatusCode;

@@ -7,6 +7,7 @@ use kanade_model::api::Problem;
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
     header::{HeaderName, LOCATION},
+    multipart::Form,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -50,6 +51,11 @@ impl Call {
 
     pub(crate) fn json<T: Serialize + ?Sized>(mut self, body: &T) -> Self {
         self.request = self.request.json(body);
+        self
+    }
+
+    pub(crate) fn form(mut self, form: Form) -> Self {
+        self.request = self.request.multipart(form);
         self
     }
 

@@ -22,6 +22,7 @@ suite! { $
         everything_after_a_subscription_is_heard
         commands_of_one_agent_do_not_reach_another
         each_of_many_agents_hears_its_own
+        a_member_of_a_group_hears_what_is_for_the_group
         a_kill_reaches_every_agent
         each_subscription_of_an_agent_gets_its_own_copy
         a_subscription_that_is_dropped_ends_alone

@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use kanade_model::PcId;
-use kanade_ports::{Bus, Catalog, CatalogReader, ExecutionStore, PubSub};
+use kanade_ports::{Bus, Catalog, CatalogReader, ExecutionStore, PubSub, Releases};
 
 /// A place for one case's store. Implement the methods as `async fn`.
 pub trait StoreFactory: Sized + Send + Sync + 'static {
@@ -42,6 +42,25 @@ pub trait CatalogFactory: Sized + Send + Sync + 'static {
 
     /// Whether what was written is there after [`reopen`](Self::reopen). Where it is not, the cases want an empty
     /// catalog instead.
+    fn survives_reopen(&self) -> bool;
+}
+
+/// A place for one case's releases. Implement the methods as `async fn`.
+pub trait ReleasesFactory: Sized + Send + Sync + 'static {
+    /// A new, empty place that no other case uses.
+    fn fresh() -> impl Future<Output = Self> + Send;
+
+    /// Opens the place; every earlier handle to it has been dropped.
+    fn open(&self) -> impl Future<Output = Arc<dyn Releases>> + Send;
+
+    /// Closes `old`, the only handle there is, as a clean stop does, and opens the place again.
+    fn reopen(&self, old: Arc<dyn Releases>) -> impl Future<Output = Arc<dyn Releases>> + Send {
+        drop(old);
+        self.open()
+    }
+
+    /// Whether what was stored is there after [`reopen`](Self::reopen). Where it is not, the cases want nothing to be
+    /// there instead.
     fn survives_reopen(&self) -> bool;
 }
 

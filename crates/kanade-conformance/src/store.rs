@@ -5,6 +5,7 @@ pub mod forget;
 pub mod history;
 pub mod kill;
 pub mod lists;
+pub mod marks;
 pub mod outputs;
 pub mod queries;
 pub mod receipts;
@@ -14,6 +15,7 @@ pub mod retention;
 pub mod runs;
 pub mod sets;
 mod snapshot;
+pub mod takeover;
 pub mod trail;
 pub mod upkeep;
 pub mod values;
@@ -79,6 +81,12 @@ suite! { $
         targets_are_listed_by_id_and_filtered_by_state
     ;
 
+    marks:
+        the_first_time_something_is_marked_stays
+        a_mark_decides_about_what_stands_with_it
+        marks_are_there_after_a_restart
+    ;
+
     outputs:
         an_output_of_five_megabytes_comes_back_whole
         an_output_keeps_every_character
@@ -93,6 +101,7 @@ suite! { $
         a_page_of_outputs_ends_at_four_mebibytes
         a_text_filter_looks_at_a_bounded_number_of_runs
         a_filter_by_outcome_finds_old_runs_at_once
+        runs_of_a_time_are_counted_by_how_they_went
     ;
 
     receipts:
@@ -156,6 +165,18 @@ suite! { $
         a_caller_that_goes_away_leaves_its_set_whole_or_undone
         a_caller_that_goes_away_does_not_hold_up_others
         readers_see_whole_sets_while_others_write
+    ;
+
+    takeover:
+        a_past_execution_is_there_and_owes_nothing
+        taking_over_again_is_a_duplicate_and_changes_nothing
+        a_past_execution_is_over_open_or_expired_until_a_run_says_more
+        runs_that_come_later_become_its_targets
+        runs_that_came_before_become_its_targets
+        a_past_execution_ends_with_its_last_run
+        what_is_over_is_no_more_in_flight_and_goes_by_its_age
+        what_is_open_can_be_killed
+        a_success_is_found_by_job_and_agent
     ;
 
     trail:

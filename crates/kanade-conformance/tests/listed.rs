@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use kanade_conformance::{AGENT_CASES, BUS_CASES, CATALOG_CASES, STORE_CASES};
+use kanade_conformance::{AGENT_CASES, BUS_CASES, CATALOG_CASES, RELEASES_CASES, STORE_CASES};
 
 #[test]
 fn every_case_is_listed_once() {
@@ -11,6 +11,7 @@ fn every_case_is_listed_once() {
         ("catalog", CATALOG_CASES),
         ("bus", BUS_CASES),
         ("agent", AGENT_CASES),
+        ("releases", RELEASES_CASES),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(suite);
         let mut written = Vec::new();

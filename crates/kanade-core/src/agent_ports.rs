@@ -25,7 +25,7 @@ pub struct AgentPorts {
 impl AgentPorts {
     pub(crate) fn new(pc: &PcId, bus: Arc<dyn Bus>, catalog: Arc<dyn Catalog>, view: CatalogView) -> Self {
         Self {
-            bus: Arc::new(bus::OwnBus::new(pc.clone(), bus)),
+            bus: Arc::new(bus::OwnBus::new(pc.clone(), bus, view.clone())),
             catalog: Arc::new(catalog::OwnCatalog::new(pc.clone(), catalog, view)),
         }
     }

@@ -35,11 +35,20 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         match self {
             Self::Global => Key::global_config(),
             Self::Group(group) => Key::group_config(group),
             Self::Pc(pc) => Key::pc_config(pc),
+        }
+    }
+
+    /// Whether it is one we would write.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Global => Ok(()),
+            Self::Group(group) => group.check(),
+            Self::Pc(pc) => pc.check(),
         }
     }
 }
@@ -171,11 +180,7 @@ impl Agents {
         when: Precondition,
         caller: &Caller,
     ) -> Result<Revision> {
-        match scope {
-            Scope::Global => {}
-            Scope::Group(group) => group.check()?,
-            Scope::Pc(pc) => pc.check()?,
-        }
+        scope.check()?;
         config.check()?;
         let key = scope.key();
         let revision = self.documents.write(&key, config, when).await?;

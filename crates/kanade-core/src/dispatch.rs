@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,14 +15,16 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use kanade_model::{Command, ExecId, RequestId, SendId, TargetState, Timestamp};
 use kanade_ports::{
-    Addressee, Bus, BusErrorKind, Change, ChangeSet, Clock, Execution, ExecutionStore, Order, Send,
+    Addressee, Bus, BusError, BusErrorKind, Change, ChangeSet, Clock, Execution, ExecutionStore, MessageId,
+    Order, Send,
 };
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
 use uuid::Uuid;
 
 use crate::{
-    Committer, Error,
+    Committer,
     error::{Result, chain},
+    retained::Retained,
 };
 
 /// The most sends kept in memory; the rest is read from the store when these have gone out.
@@ -28,6 +33,8 @@ const IN_MEMORY: usize = 100_000;
 const ROUND: usize = 4096;
 /// Executions dispatched at once.
 const AT_ONCE: usize = 16;
+/// Commands of one execution that wait for a broker to retain them.
+const IN_FLIGHT: usize = 256;
 const STRIPES: usize = 64;
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -40,6 +47,8 @@ struct Shared {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     committer: Committer,
+    /// Where Commands are retained for agents that are away.
+    retained: Option<Retained>,
     queue: Mutex<Queue>,
     wake: Notify,
     stripes: [AsyncMutex<()>; STRIPES],
@@ -60,17 +69,19 @@ struct Owed {
 
 impl Dispatcher {
     /// A dispatcher that begins with what the store says is owed.
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<dyn ExecutionStore>,
         bus: Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
         committer: Committer,
+        retained: Option<Retained>,
     ) -> Self {
         Self(Arc::new(Shared {
             store,
             bus,
             clock,
             committer,
+            retained,
             queue: Mutex::new(Queue {
                 sends: BTreeMap::new(),
                 behind: true,
@@ -123,7 +134,8 @@ impl Dispatcher {
         queue.sends.retain(|_, owed| owed.send.exec_id != *exec);
     }
 
-    /// Publishes one Command again, unless its execution has been killed.
+    /// Publishes one Command again, unless its execution has been killed. It is retained again too: a broker takes what
+    /// is published there anyway, and so it is known where it is.
     ///
     /// # Errors
     /// When the store cannot be read or the bus cannot be used.
@@ -132,8 +144,10 @@ impl Dispatcher {
         let Some((execution, order)) = self.0.what_to_send(exec).await? else {
             return Ok(false);
         };
-        let command = Template::new(&execution, &order).for_request(request);
-        self.0.bus.publish(&to.subject(), command).await?;
+        let template = Template::new(&execution, &order);
+        self.0
+            .send(&execution, &order, &template, &to, request, request.0)
+            .await?;
         Ok(true)
     }
 
@@ -244,26 +258,35 @@ impl Dispatcher {
             return Ok(());
         };
         let template = Template::new(&execution, &order);
-        let mut settled = Vec::with_capacity(owed.len());
-        let mut failure = None;
-        for Owed { send, recovered } in owed {
-            if self.0.is_owed(&execution, &send, recovered).await? {
-                let command = template.for_request(send.request_id);
-                match self.0.bus.publish(&send.to.subject(), command).await {
-                    Ok(()) => {}
-                    // Trying again would be refused again, and hold up everybody else. Its target expires.
-                    Err(error) if matches!(error.kind(), BusErrorKind::TooLarge | BusErrorKind::Refused) => {
-                        tracing::error!(%exec, error = %chain(&error), "a command cannot be sent");
-                    }
-                    Err(error) => {
-                        failure = Some(Error::from(error));
-                        break;
-                    }
+        let (failed, failure) = (AtomicBool::new(false), Mutex::new(None));
+        let send = async |owed: Owed| {
+            // What is in flight is waited for, so that nothing leaves later; nothing new is begun.
+            if failed.load(Ordering::Relaxed) {
+                return None;
+            }
+            match self.0.settle(&execution, &order, &template, &owed).await {
+                Ok(()) => Some(owed.send.send_id),
+                Err(error) => {
+                    failed.store(true, Ordering::Relaxed);
+                    failure
+                        .lock()
+                        .expect("no panic while locked")
+                        .get_or_insert(error);
+                    None
                 }
             }
-            settled.push(send.send_id);
+        };
+        // One after the other where nothing is waited for.
+        let in_flight = if self.0.retained.is_some() { IN_FLIGHT } else { 1 };
+        let settled: Vec<SendId> = stream::iter(owed)
+            .map(send)
+            .buffer_unordered(in_flight)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        if self.0.retained.is_none() {
+            self.0.bus.flush().await?;
         }
-        self.0.bus.flush().await?;
         if !settled.is_empty() {
             self.0
                 .committer
@@ -273,6 +296,7 @@ impl Dispatcher {
                 }))
                 .await?;
         }
+        let failure = failure.into_inner().expect("no panic while locked");
         failure.map_or(Ok(()), Err)
     }
 }
@@ -287,6 +311,59 @@ impl Shared {
             return Ok(None);
         }
         Ok(self.store.order(exec).await?.map(|order| (execution, order)))
+    }
+
+    /// Publishes what is still owed. What can never be published counts as settled.
+    async fn settle(
+        &self,
+        execution: &Execution,
+        order: &Order,
+        template: &Template,
+        Owed { send, recovered }: &Owed,
+    ) -> Result<()> {
+        if !self.is_owed(execution, send, *recovered).await? {
+            return Ok(());
+        }
+        let sent = self.send(
+            execution,
+            order,
+            template,
+            &send.to,
+            send.request_id,
+            send.send_id.0,
+        );
+        match sent.await {
+            Ok(()) => Ok(()),
+            // Trying again would be refused again, and hold up everybody else. Its target expires.
+            Err(error) if matches!(error.kind(), BusErrorKind::TooLarge | BusErrorKind::Refused) => {
+                tracing::error!(exec = %execution.exec_id, error = %chain(&error), "a command cannot be sent");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Publishes one Command; returns when it is retained, where it is to be. `name` is that of what is sent.
+    async fn send(
+        &self,
+        execution: &Execution,
+        order: &Order,
+        template: &Template,
+        to: &Addressee,
+        request: RequestId,
+        name: Uuid,
+    ) -> Result<(), BusError> {
+        let subject = to.subject();
+        let Some(retained) = &self.retained else {
+            return self.bus.publish(&subject, template.for_request(request)).await;
+        };
+        let _room = retained.room(template.encoded.len()).await;
+        // A broker drops what has the name of something that it has had, also when it has that no longer.
+        let attempt = MessageId(format!("{name}.{}", Uuid::new_v4().simple()));
+        let command = template.for_request(request);
+        retained
+            .keep(execution, request, order.deadline_at, &subject, command, attempt)
+            .await
     }
 
     /// Whether somebody still waits for a send: nobody does once its target has started or its time is over.

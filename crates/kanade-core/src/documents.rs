@@ -129,6 +129,14 @@ impl Documents {
         Ok(readable(self.catalog.list(D::BUCKET).await?))
     }
 
+    /// Whether the catalog holds no document of a kind, not even one that cannot be read: for decisions.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn has_none<D: Document>(&self) -> Result<bool> {
+        Ok(self.catalog.list(D::BUCKET).await?.is_empty())
+    }
+
     /// The newest versions of a document, newest first. One that cannot be read is left out and logged.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use kanade_model::{Invalid, JobId, ScheduleId};
+use kanade_model::{Invalid, JobId, ScheduleId, Version};
 use kanade_ports::{BusError, StoreError};
 
 /// Why a request was not done. Each kind has its own HTTP status.
@@ -26,6 +26,18 @@ pub enum Error {
         job: JobId,
         /// The schedule.
         schedule: ScheduleId,
+    },
+    /// Agents are to update themselves to the release.
+    #[error("release `{version}` cannot be {attempt}: agents update to it, as {scope} says; {advice}")]
+    Targeted {
+        /// The release.
+        version: Version,
+        /// `deleted`, …
+        attempt: &'static str,
+        /// Where that is said.
+        scope: String,
+        /// What to do instead.
+        advice: &'static str,
     },
     /// The job may not be started.
     #[error("job `{0}` is revoked; `kanade unrevoke {0}` lets it run again")]

@@ -7,8 +7,8 @@ use std::{
 };
 
 use kanade_model::{
-    AgentGroups, AuditAction, Caller, EventSkipped, ExecId, FanoutPlan, GroupName, HumanDuration, Invalid,
-    JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, Shell, SkipReason, Timestamp, Version, api,
+    AgentGroups, AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration,
+    Invalid, JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, Timestamp, Version, api,
 };
 use kanade_ports::{
     Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
@@ -104,12 +104,12 @@ impl Fires {
         let now = self.clock.now();
         let exec_id = ExecId::from(self.ids.next());
         let (targets, mut sends) = self.resolve(&exec_id, plan, now).await?;
-        let too_old = self.too_old(manifest.execute.shell, &targets).await?;
+        let too_old = self.too_old(&manifest, &targets).await?;
         if let Some((pc, why)) = too_old.first_key_value()
             && too_old.len() == targets.len()
         {
-            let why = format!("every agent it is aimed at is too old: of `{pc}`, {why}; update it");
-            return Err(Invalid::new("execute.shell", manifest.execute.shell.as_str(), why).into());
+            let why = format!("every agent it is aimed at is too old for it: of `{pc}`, {why}; update it");
+            return Err(Invalid::new("execute", job.as_str(), why).into());
         }
         sends.retain(|send| match &send.to {
             Addressee::Pc(pc) => !too_old.contains_key(pc),
@@ -271,16 +271,16 @@ impl Fires {
         }
     }
 
-    /// The targets whose agents are known to be too old for this shell, and why. They would drop its Commands without a
-    /// word.
-    async fn too_old(&self, shell: Shell, targets: &[NewTarget]) -> Result<BTreeMap<PcId, String>> {
+    /// The targets whose agents are known to be too old for this job, and why. They would drop its Commands, or say that
+    /// they had run what they had not.
+    async fn too_old(&self, manifest: &Manifest, targets: &[NewTarget]) -> Result<BTreeMap<PcId, String>> {
         let mut too_old = BTreeMap::new();
-        if shell.known_since().is_none() {
+        let execute = &manifest.execute;
+        if execute.shell.known_since().is_none() && execute.run_as.is_default() {
             return Ok(too_old);
         }
         let mut judge = |agent: Agent| {
-            let version = agent.agent_version.as_deref();
-            if let Some(why) = version.and_then(|version| shell.unknown_to(version)) {
+            if let Some(why) = cannot_run(&agent, execute) {
                 too_old.insert(agent.pc_id, why);
             }
         };
@@ -358,6 +358,19 @@ impl Recipients<'_> {
         };
         self.targets.insert(pc, target);
     }
+}
+
+/// Why this agent is too old for it, if it is.
+fn cannot_run(agent: &Agent, execute: &Execute) -> Option<String> {
+    let version = agent.agent_version.as_deref()?;
+    let windows = agent
+        .os_family
+        .as_deref()
+        .is_none_or(|family| family.eq_ignore_ascii_case("windows"));
+    execute
+        .shell
+        .unknown_to(version)
+        .or_else(|| execute.run_as.pretended_by(version, windows))
 }
 
 /// What is recorded of the targets that cannot run it, with the fire.

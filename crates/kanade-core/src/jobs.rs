@@ -12,6 +12,7 @@ use crate::{
     agents::AD_HOC,
     documents::not_found,
     error::{Result, chain},
+    retained::Retained,
 };
 
 /// The jobs of the catalog. Cheap to clone.
@@ -21,6 +22,7 @@ pub struct Jobs {
     store: Arc<dyn ExecutionStore>,
     audit: Audit,
     references: References,
+    retained: Option<Retained>,
 }
 
 /// Held while a reference from a schedule to a job is made or checked, so that neither misses the other.
@@ -43,12 +45,14 @@ impl Jobs {
         store: Arc<dyn ExecutionStore>,
         audit: Audit,
         references: References,
+        retained: Option<Retained>,
     ) -> Self {
         Self {
             documents,
             store,
             audit,
             references,
+            retained,
         }
     }
 
@@ -193,7 +197,9 @@ impl Jobs {
         }
         self.audit
             .write(caller, AuditAction::JobDelete, id.to_string(), Value::Null)
-            .await
+            .await?;
+        self.withdraw(id).await;
+        Ok(())
     }
 
     /// The status of every job that has one, from memory.
@@ -228,6 +234,19 @@ impl Jobs {
         };
         self.audit
             .write(caller, action, id.to_string(), Value::Null)
-            .await
+            .await?;
+        if status == ScriptStatus::Revoked {
+            self.withdraw(id).await;
+        }
+        Ok(())
+    }
+
+    /// Removes what a broker retains of a job that is revoked. What is left is removed later, and agents do not start it.
+    async fn withdraw(&self, id: &JobId) {
+        if let Some(retained) = &self.retained
+            && let Err(error) = retained.withdraw_job(id).await
+        {
+            tracing::warn!(job = %id, error = %chain(&error), "a revoked job leaves something retained for now");
+        }
     }
 }

@@ -5,13 +5,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt;
 use kanade_model::{AuditAction, Caller, ExecId, JobId, Subject, Timestamp};
-use kanade_ports::{Bus, Change, ChangeSet, Clock, ExecutionStore, Outcome, RunFilter, RunQuery, TextFilter};
+use kanade_ports::{
+    Bus, BusError, Change, ChangeSet, Clock, ExecutionStore, Outcome, RunFilter, RunQuery, TextFilter,
+};
 use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
     Audit, Committer, Dispatcher, Error, Settings,
     error::{Result, chain},
+    retained::Retained,
 };
 
 /// Open kills that are repeated in one round.
@@ -26,6 +29,7 @@ pub struct Kills {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) committer: Committer,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) retained: Option<Retained>,
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
     /// Since when this process has been repeating which kill.
@@ -33,10 +37,12 @@ pub struct Kills {
 }
 
 impl Kills {
-    /// Kills one execution. Answers once the kill is recorded and on the bus. One that is final already is left alone.
+    /// Kills one execution. Answers once the kill is recorded and on the bus, and no broker retains anything of the
+    /// execution. One that is final already is left alone.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; when the store or the bus fails, the kill may be recorded and is then repeated.
+    /// [`Error::NotFound`]; when the store or the bus fails, the kill may be recorded and is then repeated, and what is
+    /// retained is removed later.
     pub async fn execution(&self, exec: &ExecId, caller: &Caller) -> Result<()> {
         let outcome = self.record(exec, caller.name(), None).await?;
         if outcome == Outcome::Unknown && !self.is_running_ad_hoc(exec).await? {
@@ -49,9 +55,7 @@ impl Kills {
             .write(caller, AuditAction::ExecutionKill, exec.to_string(), json!({}))
             .await?;
         // Also where all is final: an end that was only presumed (lost, withdrawn) may be wrong.
-        self.publish(exec).await?;
-        self.bus.flush().await?;
-        Ok(())
+        self.stop(std::slice::from_ref(exec)).await
     }
 
     /// Whether a run without a recorded execution goes by this id.
@@ -78,11 +82,26 @@ impl Kills {
         self.audit
             .write(caller, AuditAction::JobKill, job.to_string(), payload)
             .await?;
-        for exec in &executions {
+        self.stop(&executions).await
+    }
+
+    /// Stops executions whose kills are recorded: first what waits for agents that are away, then what agents run.
+    async fn stop(&self, executions: &[ExecId]) -> Result<()> {
+        let withdrawn = self.withdraw(executions).await;
+        // Also where something is still retained: what runs does not wait for that.
+        for exec in executions {
             self.publish(exec).await?;
         }
         self.bus.flush().await?;
-        Ok(())
+        Ok(withdrawn?)
+    }
+
+    /// Removes what a broker retains of killed executions.
+    async fn withdraw(&self, executions: &[ExecId]) -> Result<(), BusError> {
+        match &self.retained {
+            Some(retained) if !executions.is_empty() => retained.withdraw(executions).await,
+            _ => Ok(()),
+        }
     }
 
     /// Records a kill so that nothing more of the execution is sent, and what is in flight has left.
@@ -175,7 +194,9 @@ impl Kills {
         // Our own come back too; those are recorded already.
         match self.store.execution(exec).await {
             Ok(Some(execution)) if execution.kill.is_none() && !execution.is_final() => {}
-            Ok(_) => return,
+            Ok(Some(_)) => return,
+            // Of an execution that was never recorded here something may be retained all the same.
+            Ok(None) => return self.withdraw_foreign(exec).await,
             Err(error) => {
                 tracing::warn!(%exec, error = %chain(&error), "cannot look up a kill from the bus");
                 return;
@@ -193,6 +214,13 @@ impl Kills {
         );
         if let Err(error) = self.record(exec, caller.name(), Some(audit)).await {
             tracing::warn!(%exec, error = %error.report(), "cannot record a kill from the bus");
+        }
+        self.withdraw_foreign(exec).await;
+    }
+
+    async fn withdraw_foreign(&self, exec: &ExecId) {
+        if let Err(error) = self.withdraw(std::slice::from_ref(exec)).await {
+            tracing::warn!(%exec, error = %chain(&error), "a kill from the bus leaves something retained for now");
         }
     }
 }

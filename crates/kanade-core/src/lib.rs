@@ -4,6 +4,8 @@
 //!
 //! - [`Jobs`], [`Schedules`], [`Agents`]: documents of the catalog, with their rules;
 //! - [`Fires`], [`Kills`]: what starts and what stops;
+//! - [`Releases`]: the programs agents update themselves to;
+//! - [`Fleet`]: how all of it is;
 //! - [`Live`]: what happens now.
 //!
 //! Around them run the loops: the [`Committer`], the [`Dispatcher`], the projectors, the presence of agents, the
@@ -18,11 +20,16 @@ mod dispatch;
 mod documents;
 mod error;
 mod fire;
+mod fleet;
+mod hold;
+pub mod import;
 mod jobs;
 mod kill;
 mod live;
 mod presence;
 mod project;
+mod releases;
+mod retained;
 mod schedules;
 mod services;
 mod settings;
@@ -38,9 +45,12 @@ pub use dispatch::Dispatcher;
 pub use documents::{Document, Documents, Stored};
 pub use error::{Error, Result, chain};
 pub use fire::{Fires, Firing, Repeatable};
+pub use fleet::Fleet;
+pub use hold::{HISTORY_IMPORTED, Holds, Marks, STARTED_FRESH, held};
 pub use jobs::{Jobs, ListedJob};
 pub use kill::Kills;
 pub use live::Live;
+pub use releases::{Releases, RolledOut, Upload};
 pub use schedules::Schedules;
 pub use services::{Abilities, Ports, Running, Services};
 pub use settings::Settings;

@@ -94,6 +94,7 @@ impl Live {
     fn note(&self, change: &Change) {
         match change {
             Change::Fire(new) => self.changed(&new.exec_id),
+            Change::TakeOver(past) => self.changed(&past.exec_id),
             Change::Kill { exec_id, .. }
             | Change::KillSettled { exec_id, .. }
             | Change::Expire { exec_id, .. }
@@ -147,6 +148,7 @@ impl Live {
             | Change::Facts(_)
             | Change::Audit(_)
             | Change::DeadLetter(_)
+            | Change::Mark { .. }
             | Change::Forget(_) => {}
         }
     }

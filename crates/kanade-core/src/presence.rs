@@ -2,6 +2,7 @@
 //! started, kills of what it runs or may still start.
 
 mod absence;
+mod admission;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -25,6 +26,7 @@ use crate::{
 };
 
 pub(crate) use absence::Absences;
+pub(crate) use admission::Admissions;
 
 /// Heartbeats recorded in one go.
 const BATCH: usize = 1024;
@@ -52,6 +54,7 @@ pub(crate) struct Presence {
     pub(crate) settings: Arc<Settings>,
     pub(crate) resends: Mutex<HashMap<(ExecId, PcId), Resends>>,
     pub(crate) absences: Absences,
+    pub(crate) admissions: Option<Admissions>,
     pub(crate) alive: Alive,
 }
 
@@ -73,7 +76,15 @@ impl Presence {
     /// Records heartbeats and looks after those who sent them, for ever.
     pub(crate) async fn run(self) {
         // Apart, so that heartbeats are taken off the bus whatever the projectors do.
-        tokio::join!(self.listen(), self.kill_again(), self.look_after());
+        tokio::join!(self.listen(), self.kill_again(), self.look_after(), self.admit());
+    }
+
+    async fn admit(&self) {
+        if let Some(admissions) = &self.admissions {
+            // For who was away longer, nothing is retained any more.
+            let since = self.clock.now().minus(self.settings.command_ttl);
+            admissions.run(&*self.store, &*self.clock, since).await;
+        }
     }
 
     async fn listen(&self) {
@@ -93,6 +104,13 @@ impl Presence {
             let mut message = Some(first);
             while let Some(heartbeat) = message.take() {
                 match serde_json::from_slice::<Heartbeat>(&heartbeat.payload) {
+                    // A broker lets agents speak by subjects, so the subject says who it is.
+                    Ok(said) if Subject::heartbeat(&said.pc_id) != heartbeat.subject => {
+                        tracing::warn!(
+                            subject = %heartbeat.subject, pc = %said.pc_id,
+                            "a heartbeat speaks for another agent than its subject; it is passed over"
+                        );
+                    }
                     Ok(heartbeat) => {
                         newest.insert(heartbeat.pc_id.clone(), heartbeat);
                     }
@@ -109,6 +127,9 @@ impl Presence {
             // First of all: what such an agent has in hand may start at any moment.
             for pc in &alive {
                 self.absences.heard(pc, at, &self.settings);
+            }
+            if let Some(admissions) = &self.admissions {
+                admissions.heard(&alive, at);
             }
             let seen = |heartbeat| ChangeSet::of(Change::AgentSeen { heartbeat, at });
             for outcome in self

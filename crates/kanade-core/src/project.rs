@@ -8,7 +8,7 @@ use std::{
 };
 
 use kanade_model::{
-    AuditEvent, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, InventoryHints, Timestamp,
+    AuditEvent, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, InventoryHints, PcId, Timestamp,
 };
 use kanade_ports::{
     Batch, Bus, Change, ChangeSet, Clock, DeadLetter, Durable, ErrorKind, ExecutionStore, Facts, Message,
@@ -286,10 +286,20 @@ fn decode(message: &Message, at: Timestamp) -> Result<Change, String> {
             parse(message).map(|result: ExecResult| Change::RunFinished(Box::new(result)))
         }
         (Some("events"), Some("started")) => {
-            parse::<EventStarted>(message).map(|event| Change::RunStarted { event, at })
+            let event: EventStarted = parse(message)?;
+            of_speaker(message, &event.pc_id)?;
+            Ok(Change::RunStarted { event, at })
         }
-        (Some("events"), Some("skipped")) => parse::<EventSkipped>(message).map(Change::RunSkipped),
-        (Some("events"), Some("kill")) => parse::<EventKill>(message).map(Change::KillDelivered),
+        (Some("events"), Some("skipped")) => {
+            let event: EventSkipped = parse(message)?;
+            of_speaker(message, &event.pc_id)?;
+            Ok(Change::RunSkipped(event))
+        }
+        (Some("events"), Some("kill")) => {
+            let event: EventKill = parse(message)?;
+            of_speaker(message, &event.pc_id)?;
+            Ok(Change::KillDelivered(event))
+        }
         (Some("audit"), _) => parse::<AuditEvent>(message).map(|event| {
             let event_id = Some(event.id());
             Change::Audit(AuditEvent { event_id, ..event })
@@ -298,6 +308,46 @@ fn decode(message: &Message, at: Timestamp) -> Result<Change, String> {
     }
 }
 
+/// A broker lets agents speak by subjects, and the subject of an event ends with who speaks:
+/// `events.{kind}.{exec_id}.{pc_id}`.
+fn of_speaker(message: &Message, pc: &PcId) -> Result<(), String> {
+    let of_execution = message.subject.as_str().splitn(3, '.').nth(2).unwrap_or_default();
+    let rest = of_execution.strip_suffix(pc.as_str());
+    match rest.and_then(|rest| rest.strip_suffix('.')) {
+        Some(exec) if !exec.is_empty() => Ok(()),
+        _ => Err(format!(
+            "it speaks for agent `{pc}` and was not sent as that agent"
+        )),
+    }
+}
+
 fn parse<T: DeserializeOwned>(message: &Message) -> Result<T, String> {
     serde_json::from_slice(&message.payload).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_of_the_agent_that_its_subject_ends_with() {
+        for (subject, pc, allowed) in [
+            ("events.started.e-1.pc-1", "pc-1", true),
+            ("events.started.e-1.pc.1", "pc.1", true),
+            ("events.kill.e.with.dots.pc-1", "pc-1", true),
+            ("events.started.e-1.pc-1", "pc-2", false),
+            ("events.started.e-1.pc-1", "1", false),
+            ("events.started.e-1.pc-1", "e-1.pc-1", false),
+            ("events.started.pc-1", "pc-1", false),
+            ("events.started", "pc-1", false),
+        ] {
+            let message = Message {
+                subject: subject.parse().unwrap(),
+                payload: bytes::Bytes::new(),
+                reply: None,
+            };
+            let verdict = of_speaker(&message, &pc.parse().unwrap());
+            assert_eq!(verdict.is_ok(), allowed, "{pc} on {subject}");
+        }
+    }
 }

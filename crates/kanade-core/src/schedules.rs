@@ -4,7 +4,10 @@ use kanade_model::{AuditAction, Caller, Invalid, Manifest, Schedule, ScheduleId,
 use kanade_ports::{Precondition, Revision};
 use serde_json::{Value, json};
 
-use crate::{Audit, Documents, Error, Stored, documents::not_found, error::Result, jobs::References};
+use crate::{
+    Audit, Documents, Error, Holds, Stored, documents::not_found, error::Result, hold::History,
+    jobs::References,
+};
 
 /// The schedules of the catalog. Cheap to clone.
 #[derive(Clone)]
@@ -12,14 +15,16 @@ pub struct Schedules {
     documents: Documents,
     audit: Audit,
     references: References,
+    history: History,
 }
 
 impl Schedules {
-    pub(crate) fn new(documents: Documents, audit: Audit, references: References) -> Self {
+    pub(crate) fn new(documents: Documents, audit: Audit, references: References, history: History) -> Self {
         Self {
             documents,
             audit,
             references,
+            history,
         }
     }
 
@@ -30,6 +35,52 @@ impl Schedules {
             .into_iter()
             .map(|(_, stored)| stored)
             .collect()
+    }
+
+    /// Which schedules are held, as things stand.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn holds(&self) -> Result<Holds> {
+        self.history.holds().await
+    }
+
+    /// Settles that nothing from before this store counts: what is held may fire, also where it has succeeded before.
+    /// Once is enough; whether it is news.
+    ///
+    /// # Errors
+    /// When the store takes no changes.
+    pub async fn start_fresh(&self, caller: &Caller) -> Result<bool> {
+        let entry = self
+            .audit
+            .entry(caller, AuditAction::StartFresh, None, Value::Null);
+        self.history.begins(Some(entry)).await
+    }
+
+    /// To be called at the start, after [`start_fresh`](Self::start_fresh) if that was asked for: the schedules that
+    /// are held.
+    ///
+    /// A catalog without a single job or schedule has no past, so it is settled that nothing from before counts:
+    /// whatever is held from then on could only have been made here.
+    ///
+    /// # Errors
+    /// When the store or the catalog cannot be read. What would be held then is held all the same.
+    pub async fn look_back(&self) -> Result<Vec<ScheduleId>> {
+        if !self.history.is_open().await? {
+            return Ok(Vec::new());
+        }
+        let untouched =
+            self.documents.has_none::<Schedule>().await? && self.documents.has_none::<Manifest>().await?;
+        if untouched {
+            self.history.begins(None).await?;
+            return Ok(Vec::new());
+        }
+        let holds = self.holds().await?;
+        let held = self.list().into_iter().map(|stored| stored.document);
+        Ok(held
+            .filter(|schedule| holds.on(schedule).is_some())
+            .map(|schedule| schedule.id)
+            .collect())
     }
 
     /// One schedule.

@@ -16,8 +16,10 @@ use crate::{
     AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live,
     Observer, Schedules, Settings,
     audit_stream::AuditStream,
-    presence::{Absences, Alive, Presence},
+    hold::History,
+    presence::{Absences, Admissions, Alive, Presence},
     project::{Progress, Projector},
+    retained::{Clearing, Retained},
     upkeep::Upkeep,
     view::ChangeObserver,
 };
@@ -63,6 +65,10 @@ pub struct Services {
     pub fires: Fires,
     /// Kills.
     pub kills: Kills,
+    /// Releases of the agent.
+    pub releases: crate::Releases,
+    /// The fleet as a whole.
+    pub fleet: crate::Fleet,
     /// Live events.
     pub live: Live,
     /// Questions to the store.
@@ -91,14 +97,18 @@ impl Services {
             bus,
             clock,
             ids,
-            abilities: _,
+            abilities,
         } = ports;
         let settings = Arc::new(settings);
         let (stop, loops) = (CancellationToken::new(), TaskTracker::new());
         let live = Live::default();
+        let retained = abilities
+            .retained
+            .as_ref()
+            .map(|port| Retained::new(Arc::clone(port), Arc::clone(&clock)));
 
         let audit_stream = AuditStream::default();
-        let told = live.clone();
+        let (told, clears) = (live.clone(), retained.clone());
         let streamed = bus
             .durables()
             .contains(&Durable::Audit)
@@ -108,12 +118,19 @@ impl Services {
             if let Some(stream) = &streamed {
                 stream.committed(set);
             }
+            if let Some(retained) = &clears {
+                retained.committed(set);
+            }
         });
         let (committer, commits) = Committer::new(Arc::clone(&store), committed);
         let commits = tokio::spawn(commits);
-        let told = live.clone();
-        let changes: ChangeObserver =
-            Arc::new(move |bucket, key, deleted| told.document_changed(bucket, key, deleted));
+        let (told, clears) = (live.clone(), retained.clone());
+        let changes: ChangeObserver = Arc::new(move |bucket, key, deleted| {
+            told.document_changed(bucket, key, deleted);
+            if let Some(retained) = &clears {
+                retained.document_changed(bucket);
+            }
+        });
         let view = CatalogView::start(&catalog, &clock, &changes, &loops, &stop);
 
         let documents = Documents::new(Arc::clone(&catalog), view.clone(), Arc::clone(&clock));
@@ -123,6 +140,7 @@ impl Services {
             Arc::clone(&bus),
             Arc::clone(&clock),
             committer.clone(),
+            retained.clone(),
         );
         let references = Arc::default();
         let progress = Progress::default();
@@ -132,8 +150,19 @@ impl Services {
                 Arc::clone(&store),
                 audit.clone(),
                 Arc::clone(&references),
+                retained.clone(),
             ),
-            schedules: Schedules::new(documents.clone(), audit.clone(), references),
+            schedules: Schedules::new(
+                documents.clone(),
+                audit.clone(),
+                references,
+                History {
+                    store: Arc::clone(&store),
+                    committer: committer.clone(),
+                    clock: Arc::clone(&clock),
+                    settings: Arc::clone(&settings),
+                },
+            ),
             agents: Agents {
                 documents: documents.clone(),
                 store: Arc::clone(&store),
@@ -142,6 +171,12 @@ impl Services {
                 ids: Arc::clone(&ids),
                 audit: audit.clone(),
             },
+            releases: crate::Releases::new(abilities.releases.clone(), documents.clone(), audit.clone()),
+            fleet: crate::Fleet::new(
+                Arc::clone(&store),
+                abilities.resources.clone(),
+                Arc::clone(&clock),
+            ),
             fires: Fires {
                 documents,
                 store: Arc::clone(&store),
@@ -158,6 +193,7 @@ impl Services {
                 clock: Arc::clone(&clock),
                 committer: committer.clone(),
                 dispatcher: dispatcher.clone(),
+                retained: retained.clone(),
                 audit,
                 settings: Arc::clone(&settings),
                 repeating: Arc::default(),
@@ -189,6 +225,18 @@ impl Services {
             spawn(Box::pin(projector.run()));
         }
         spawn(Box::pin(audit_stream.run(Arc::clone(&bus), Arc::clone(&clock))));
+        if let Some(retained) = retained {
+            let (store, view) = (Arc::clone(&store), services.view.clone());
+            let clearing = Clearing {
+                retained,
+                store,
+                view,
+            };
+            spawn(Box::pin(clearing.run()));
+        }
+        let admissions = abilities
+            .retained
+            .map(|port| Admissions::new(port, Arc::clone(&bus)));
         let presence = Presence {
             store: Arc::clone(&store),
             bus,
@@ -199,6 +247,7 @@ impl Services {
             settings: Arc::clone(&settings),
             resends: Mutex::new(HashMap::new()),
             absences: Absences::default(),
+            admissions,
             alive: Alive::default(),
         };
         spawn(Box::pin(presence.run()));

@@ -25,6 +25,9 @@ pub struct Settings {
     pub keep_audit: Duration,
     /// Idempotency keys are remembered this long.
     pub keep_keys: Duration,
+    /// The catalog is shared with other servers, so it may hold schedules whose past this server's store does not know:
+    /// those that ask it are held until it is settled.
+    pub history_required: bool,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -42,6 +45,7 @@ impl Default for Settings {
             keep_executions: 90 * DAY,
             keep_audit: 365 * DAY,
             keep_keys: DAY,
+            history_required: false,
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header::AUTHORIZATION};
-use kanade_core::{Agents, Fires, Jobs, Kills, Schedules, Services};
+use kanade_core::{Agents, Fires, Fleet, Jobs, Kills, Releases, Schedules, Services};
 use kanade_ports::{ExecutionStore, frame::KEY_HEADER};
 use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
@@ -54,6 +54,8 @@ parts_of_services! {
     agents: Agents,
     fires: Fires,
     kills: Kills,
+    releases: Releases,
+    fleet: Fleet,
     store: Arc<dyn ExecutionStore>,
 }
 
@@ -73,6 +75,7 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
     let settings = &app.settings;
     let ordinary = Gate::new(settings.max_requests, Some(settings.request_timeout));
     let waiting = Gate::new(settings.max_waiting, None);
+    let uploads = Gate::new(settings.max_uploads, Some(settings.upload_timeout));
     let guarded = |routes: Router<App>, gate: Option<Gate>| {
         let routes = routes.route_layer(CatchPanicLayer::custom(limits::panicked));
         let routes = match gate {
@@ -87,6 +90,7 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
         .merge(Router::from(routes.open).route_layer(CatchPanicLayer::custom(limits::panicked)))
         .merge(guarded(routes.ordinary.into(), Some(ordinary)))
         .merge(guarded(routes.waiting.into(), Some(waiting)))
+        .merge(guarded(routes.uploads.into(), Some(uploads)))
         .merge(guarded(routes.streams.into(), None))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed);

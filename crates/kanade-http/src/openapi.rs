@@ -23,10 +23,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         mut open,
         mut ordinary,
         mut waiting,
+        mut uploads,
         mut streams,
         mut gateway,
     } = Routes::new();
-    for guarded in [&mut ordinary, &mut waiting, &mut streams] {
+    for guarded in [&mut ordinary, &mut waiting, &mut uploads, &mut streams] {
         let mut guarded = guarded.to_openapi();
         each_operation(&mut guarded, guard);
         document.merge(guarded);
@@ -93,12 +94,15 @@ fn guard(method: &HttpMethod, operation: &mut Operation) {
         "401".into(),
         RefOr::T(Response::new("No token, or one that is not accepted")),
     );
-    operation.responses.responses.insert(
-        "503".into(),
-        RefOr::T(Response::new(
-            "The server or a part of it cannot do this now; with `Retry-After`, nothing was done",
-        )),
-    );
+    operation
+        .responses
+        .responses
+        .entry("503".into())
+        .or_insert_with(|| {
+            RefOr::T(Response::new(
+                "The server or a part of it cannot do this now; with `Retry-After`, nothing was done",
+            ))
+        });
     if *method != HttpMethod::Get {
         let source = header(
             "X-Kanade-Source",

@@ -143,7 +143,7 @@ impl From<Error> for Problem {
         let problem = match &error {
             Error::Invalid(invalid) => Self::bad_request(detail).with_field(&invalid.field),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, detail),
-            Error::Referenced { .. } | Error::Revoked(_) | Error::Changed { .. } => {
+            Error::Referenced { .. } | Error::Targeted { .. } | Error::Revoked(_) | Error::Changed { .. } => {
                 Self::new(StatusCode::CONFLICT, detail)
             }
             Error::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
@@ -234,6 +234,15 @@ mod tests {
                 Error::Changed {
                     what: "job",
                     id: "x".into(),
+                },
+                409,
+            ),
+            (
+                Error::Targeted {
+                    version: "1".parse().unwrap(),
+                    attempt: "deleted",
+                    scope: "the global configuration".into(),
+                    advice: "wait",
                 },
                 409,
             ),

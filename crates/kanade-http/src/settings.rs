@@ -1,6 +1,6 @@
 //! What an operator can tune about the HTTP side.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{AgentToken, Auth};
 
@@ -16,6 +16,14 @@ pub struct HttpSettings {
     pub body_limit: usize,
     /// The largest manifest or schedule, in bytes.
     pub document_limit: usize,
+    /// The largest program that can be published, in bytes.
+    pub upload_limit: u64,
+    /// Publishing a program is given up after this.
+    pub upload_timeout: Duration,
+    /// Programs that are published at once; more are told to try again.
+    pub max_uploads: usize,
+    /// Where a program is written that is being published; the system's folder for temporary files where none is given.
+    pub spool: Option<PathBuf>,
     /// Requests handled at once; more are told to try again.
     pub max_requests: usize,
     /// Requests that wait for an agent (run, ping, logs) at once; more are told to try again.
@@ -66,6 +74,10 @@ impl Default for HttpSettings {
             request_timeout: Duration::from_secs(30),
             body_limit: 2 << 20,
             document_limit: 512 << 10,
+            upload_limit: 256 << 20,
+            upload_timeout: Duration::from_secs(15 * 60),
+            max_uploads: 4,
+            spool: None,
             max_requests: 512,
             max_waiting: 256,
             max_streams: 256,

@@ -1,15 +1,17 @@
-//! Backends without a disk: the reference store and catalog ([`MemoryStore`], [`MemoryCatalog`]), a clock and ids
-//! that a test commands ([`ManualClock`], [`SeededIds`]), and the bus of every deployment without a broker
-//! ([`EmbeddedBus`]). What stores and catalogs hold here does not survive a restart.
+//! Backends without a disk: the reference store, catalog and releases ([`MemoryStore`], [`MemoryCatalog`],
+//! [`MemoryReleases`]), a clock and ids that a test commands ([`ManualClock`], [`SeededIds`]), and the bus of every
+//! deployment without a broker ([`EmbeddedBus`]). What is held here does not survive a restart.
 
 mod bus;
 mod catalog;
 mod clock;
 mod ids;
+mod releases;
 mod store;
 
 pub use bus::{BusLimits, EmbeddedBus};
 pub use catalog::MemoryCatalog;
 pub use clock::ManualClock;
 pub use ids::SeededIds;
+pub use releases::MemoryReleases;
 pub use store::MemoryStore;

@@ -303,6 +303,10 @@ impl ExecutionStore for MemoryStore {
         Ok(state.keys.get(&key.to_owned()).map(|(_, record)| record.clone()))
     }
 
+    async fn mark(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.read().marks.get(name).copied())
+    }
+
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {
         Ok(prunable(&self.read(), cut, limit))
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use kanade_conformance::{AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut, StoreFactory};
-use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
+use kanade_conformance::{
+    AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut, ReleasesFactory, StoreFactory,
+};
+use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryReleases, MemoryStore};
 use kanade_model::PcId;
-use kanade_ports::{Bus, Catalog, ExecutionStore};
+use kanade_ports::{Bus, Catalog, ExecutionStore, Releases, SystemClock};
 
 /// What is opened is always new: memory does not survive a restart.
 struct Memory;
@@ -31,6 +33,20 @@ impl CatalogFactory for Memory {
 
     async fn open(&self) -> Arc<dyn Catalog> {
         Arc::new(MemoryCatalog::new())
+    }
+
+    fn survives_reopen(&self) -> bool {
+        false
+    }
+}
+
+impl ReleasesFactory for Memory {
+    async fn fresh() -> Self {
+        Self
+    }
+
+    async fn open(&self) -> Arc<dyn Releases> {
+        Arc::new(MemoryReleases::new(Arc::new(SystemClock)))
     }
 
     fn survives_reopen(&self) -> bool {
@@ -100,3 +116,4 @@ kanade_conformance::store_suite!(Memory);
 kanade_conformance::catalog_suite!(Memory);
 kanade_conformance::bus_suite!(Embedded);
 kanade_conformance::agent_suite!(InProcess);
+kanade_conformance::releases_suite!(Memory);

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, GroupName, Heartbeat,
-    JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus, TargetState, Timestamp,
-    Version,
+    HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus,
+    TargetState, Timestamp, Version,
 };
 
 macro_rules! body {
@@ -196,6 +196,20 @@ body! {
         pub updated_at: Timestamp,
     }
 
+    /// A schedule: its document's fields, and whether it is held.
+    pub struct ScheduleShown {
+        /// The document's fields, at the root.
+        #[serde(flatten)] pub schedule: crate::Schedule,
+        /// Why it does not fire although it is enabled; missing when nothing holds it.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub held: Option<Held>,
+    }
+
+    /// Why a schedule is held.
+    pub struct Held {
+        /// The reason and what to do about it, in words.
+        pub reason: String,
+    }
+
     /// The summary of a schedule that was stored.
     pub struct ScheduleStored {
         /// The schedule.
@@ -326,6 +340,116 @@ body! {
         pub at: Timestamp,
     }
 
+    /// A program that agents can update themselves to.
+    pub struct Release {
+        /// Its version.
+        pub version: Version,
+        /// Its bytes.
+        pub size: u64,
+        /// `SHA-256=` and the hash in URL-safe base64.
+        pub digest: String,
+        /// When it was stored.
+        pub modified: Timestamp,
+    }
+
+    /// The answer to a program that was published.
+    pub struct Published {
+        /// The version it was stored under.
+        pub version: Version,
+        /// Its bytes.
+        pub size: u64,
+        /// `SHA-256=` and the hash in URL-safe base64.
+        pub digest: String,
+    }
+
+    /// Which agents are to update themselves, to what.
+    pub struct RolloutRequest {
+        /// A version that is published.
+        pub version: Version,
+        /// The agents.
+        pub scope: RolloutScope,
+        /// They spread the update over this time; what is set for them already when missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub jitter: Option<HumanDuration>,
+    }
+
+    /// The answer to a rollout.
+    pub struct RolledOut {
+        /// The version.
+        pub version: Version,
+        /// The document that says so: `global`, `groups.{name}` or `pcs.{pc_id}`.
+        pub scope_key: String,
+        /// The same for people: `global`, `group canary`, `pc web-1`.
+        pub scope_label: String,
+        /// The agents spread the update over this time.
+        pub jitter: Option<HumanDuration>,
+    }
+
+    /// What the wire contract wants on the broker. All lists are empty in a deployment without a broker.
+    pub struct BrokerStatus {
+        /// Streams of messages.
+        pub streams: Vec<BrokerResource>,
+        /// Buckets of documents.
+        pub kv_buckets: Vec<BrokerResource>,
+        /// Object stores.
+        pub object_stores: Vec<BrokerResource>,
+    }
+
+    /// Something on the broker.
+    pub struct BrokerResource {
+        /// Its name.
+        pub name: String,
+        /// Whether it is there.
+        pub exists: bool,
+    }
+
+    /// How the fleet is.
+    pub struct FleetHealth {
+        /// All in one word.
+        pub status: FleetStatus,
+        /// The agents.
+        pub agents: FleetAgents,
+        /// What is on the broker.
+        pub jetstream: FleetBroker,
+        /// How runs went.
+        pub recent_results: RecentResults,
+        /// When this was found out; it is told again for a few seconds.
+        pub observed_at: Timestamp,
+    }
+
+    /// How many agents there are.
+    pub struct FleetAgents {
+        /// That have ever shown life.
+        pub known: u64,
+        /// Of which within two minutes.
+        pub active: u64,
+        /// The others.
+        pub stale: u64,
+    }
+
+    /// What the wire contract wants on the broker, in numbers; nothing where there is no broker.
+    pub struct FleetBroker {
+        /// Whether all of it is there.
+        pub all_ok: bool,
+        /// How much is.
+        pub healthy: u64,
+        /// How much there should be; 0 as long as the broker does not answer.
+        pub total: u64,
+        /// The names of what is not there.
+        pub missing: Vec<String>,
+        /// Why the broker could not be asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub error: Option<String>,
+    }
+
+    /// How many runs have ended lately. Of successes and of failures, 100,000 each are counted at most.
+    pub struct RecentResults {
+        /// Of runs that started within so many hours …
+        pub window_hours: u32,
+        /// … so many have ended,
+        pub total: u64,
+        /// so many of them not well.
+        pub failed: u64,
+    }
+
     /// Whether the server can do its work.
     pub struct Ready {
         /// Whether all checks are well.
@@ -359,6 +483,32 @@ body! {
         /// The id of the request, as in the server's log.
         #[serde(default, skip_serializing_if = "Option::is_none")] pub request_id: Option<String>,
     }
+}
+
+/// The agents that a rollout is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "type", content = "value", rename_all = "lowercase")]
+pub enum RolloutScope {
+    /// All.
+    Global,
+    /// The members of this group.
+    Group(GroupName),
+    /// This one.
+    Pc(PcId),
+}
+
+/// How a fleet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum FleetStatus {
+    /// Agents show life, and what should be on the broker is there.
+    Ok,
+    /// No agent has shown life yet.
+    Unknown,
+    /// The broker does not answer or lacks something, or none of the agents shows life.
+    Degraded,
 }
 
 /// One event of `GET /api/events`. The SSE event name is the `type`.

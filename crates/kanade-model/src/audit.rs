@@ -57,6 +57,11 @@ pub enum AuditAction {
     GroupRemove,
     ConfigSet,
     ConfigDelete,
+    ReleasePublish,
+    ReleaseDelete,
+    Rollout,
+    HistoryImport,
+    StartFresh,
 }
 
 impl AuditAction {
@@ -81,6 +86,11 @@ impl AuditAction {
             Self::GroupRemove => "group_remove",
             Self::ConfigSet => "config_set",
             Self::ConfigDelete => "config_delete",
+            Self::ReleasePublish => "release_publish",
+            Self::ReleaseDelete => "release_delete",
+            Self::Rollout => "rollout",
+            Self::HistoryImport => "history_import",
+            Self::StartFresh => "start_fresh",
         }
     }
 }

@@ -39,6 +39,14 @@ pub struct Command {
     pub staleness: Staleness,
 }
 
+/// The first version of the agent that says what it cannot do.
+const FIRST_OF_OURS: semver::Version = semver::Version::new(0, 31, 0);
+
+/// Whether an agent is of an earlier version. One that nobody can read is given the benefit of the doubt.
+fn is_before(agent_version: &str, version: &semver::Version) -> bool {
+    semver::Version::parse(agent_version.trim_start_matches('v')).is_ok_and(|agent| agent < *version)
+}
+
 /// The interpreter of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -63,16 +71,14 @@ impl Shell {
     pub fn known_since(self) -> Option<semver::Version> {
         match self {
             Self::Powershell | Self::Cmd => None,
-            Self::Sh | Self::Bash | Self::Pwsh => Some(semver::Version::new(0, 31, 0)),
+            Self::Sh | Self::Bash | Self::Pwsh => Some(FIRST_OF_OURS),
         }
     }
 
-    /// Why an agent of this version cannot run it, if it cannot. A version that nobody can read is given the benefit of
-    /// the doubt.
+    /// Why an agent of this version cannot run it, if it cannot.
     pub fn unknown_to(self, agent_version: &str) -> Option<String> {
         let since = self.known_since()?;
-        let version = semver::Version::parse(agent_version.trim_start_matches('v')).ok()?;
-        (version < since).then(|| {
+        is_before(agent_version, &since).then(|| {
             format!(
                 "its agent is {agent_version} and knows no shell `{}`; {since} is the first that does",
                 self.as_str()
@@ -107,6 +113,17 @@ pub enum RunAs {
 }
 
 impl RunAs {
+    /// Why the result of an agent of this version would tell nothing, if that is so: off Windows, old ones answer success for
+    /// another account without running anything.
+    pub fn pretended_by(self, agent_version: &str, windows: bool) -> Option<String> {
+        (!windows && !self.is_default() && is_before(agent_version, &FIRST_OF_OURS)).then(|| {
+            format!(
+                "its agent is {agent_version} and cannot run as another account on this system, but would report success; \
+                 {FIRST_OF_OURS} is the first that says so"
+            )
+        })
+    }
+
     /// Whether this is the default, which is left out of documents.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -141,6 +158,29 @@ impl Staleness {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn old_agents_are_known_by_their_version() {
+        for (version, old) in [
+            ("0.30.0", true),
+            ("v0.30.4", true),
+            ("0.31.0-rc.1", true),
+            ("0.31.0", false),
+            ("1.0.0", false),
+            ("", false),
+            ("main", false),
+        ] {
+            assert_eq!(Shell::Sh.unknown_to(version).is_some(), old, "{version}");
+            assert_eq!(Shell::Cmd.unknown_to(version), None, "{version}");
+            assert_eq!(
+                RunAs::User.pretended_by(version, false).is_some(),
+                old,
+                "{version}"
+            );
+            assert_eq!(RunAs::User.pretended_by(version, true), None, "{version}");
+            assert_eq!(RunAs::System.pretended_by(version, false), None, "{version}");
+        }
+    }
 
     #[test]
     fn a_command_has_exactly_the_fields_of_the_contract() {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecId, Invalid, PcId, RequestId};
+use crate::{ExecId, GroupName, Invalid, PcId, RequestId};
 
 /// Where a message goes. No empty token, no wildcard, no white space.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +20,11 @@ impl Subject {
     /// One agent's commands.
     pub fn commands_pc(pc: &PcId) -> Self {
         Self(format!("commands.pc.{pc}").into())
+    }
+
+    /// The commands of a group, where the group has a name that can stand in a subject. Only servers of 0.30 use it.
+    pub fn commands_group(group: &GroupName) -> Option<Self> {
+        format!("commands.group.{group}").parse().ok()
     }
 
     /// The kill of one execution.

@@ -6,6 +6,7 @@
 
 mod given;
 mod proxy;
+pub mod roles;
 
 use std::{
     env, fs,
@@ -60,12 +61,36 @@ impl Server {
         Some(Self::own(arguments).await.unwrap_or_else(|reason| skip(&reason)))
     }
 
+    /// Starts one of our own with the configuration in this text and these values in its environment, which also gets
+    /// the folder for its data as `data`. `None`, with a word about it, where somebody else's is all there is.
+    pub async fn configured(
+        text: &str,
+        data: &'static str,
+        environment: &[(&'static str, &'static str)],
+    ) -> Option<Self> {
+        if env::var_os("KANADE_TEST_NATS_URL").is_some() {
+            tell("*** SKIPPED: this test starts a server of its own; unset KANADE_TEST_NATS_URL for it");
+            return None;
+        }
+        let config = Configuration {
+            text: text.to_owned(),
+            data,
+            environment: environment.to_vec(),
+        };
+        let started = Self::launch(&[], Some(config)).await;
+        Some(started.unwrap_or_else(|reason| skip(&reason)))
+    }
+
     async fn own(arguments: &[&'static str]) -> Result<Self, String> {
+        Self::launch(arguments, None).await
+    }
+
+    async fn launch(arguments: &[&'static str], config: Option<Configuration>) -> Result<Self, String> {
         if let Some(path) = env::var_os("KANADE_TEST_NATS_SERVER") {
-            let program = Program::start(path.into(), arguments.to_vec()).await;
+            let program = Program::start(path.into(), arguments.to_vec(), config).await;
             return Ok(Self::Program(Box::new(program)));
         }
-        Container::start(arguments)
+        Container::start(arguments, config)
             .await
             .map(|container| Self::Container(Box::new(container)))
     }
@@ -148,20 +173,30 @@ pub async fn js(client: &async_nats::Client, path: &str, body: serde_json::Value
     serde_json::from_slice(&answer.payload).unwrap()
 }
 
+/// What a server is told in a file.
+struct Configuration {
+    text: String,
+    /// The name under which the environment has the folder of its data.
+    data: &'static str,
+    environment: Vec<(&'static str, &'static str)>,
+}
+
 /// A program of this machine on a folder of its own.
 pub struct Program {
     path: PathBuf,
     arguments: Vec<&'static str>,
+    config: Option<Configuration>,
     folder: TempDir,
     port: u16,
     child: Option<Child>,
 }
 
 impl Program {
-    async fn start(path: PathBuf, arguments: Vec<&'static str>) -> Self {
+    async fn start(path: PathBuf, arguments: Vec<&'static str>, config: Option<Configuration>) -> Self {
         let mut program = Self {
             path,
             arguments,
+            config,
             folder: tempfile::tempdir().unwrap(),
             port: 0,
             child: None,
@@ -182,13 +217,23 @@ impl Program {
         command
             .args(&self.arguments)
             .args(["-a", "127.0.0.1", "-p", &port])
-            .arg("-sd")
-            .arg(folder.join("data"))
             .arg("--ports_file_dir")
             .arg(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        match &self.config {
+            None => command.arg("-sd").arg(folder.join("data")),
+            Some(config) => {
+                let file = folder.join("nats-server.conf");
+                fs::write(&file, &config.text).unwrap();
+                let environment = command
+                    .arg("-c")
+                    .arg(file)
+                    .envs(config.environment.iter().copied());
+                environment.env(config.data, folder.join("data"))
+            }
+        };
         let child = command.spawn();
         let child = child.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.path.display()));
         // It writes down where it listens, once it does.
@@ -253,7 +298,8 @@ pub struct Container {
 }
 
 impl Container {
-    async fn start(arguments: &[&'static str]) -> Result<Self, String> {
+    async fn start(arguments: &[&'static str], config: Option<Configuration>) -> Result<Self, String> {
+        const FILE: &str = "/tmp/nats-server.conf";
         let image = env::var("KANADE_TEST_NATS_IMAGE").unwrap_or_else(|_| IMAGE.to_owned());
         let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
         // The same inside and outside, so that it is the same again after a restart, and on the host's network.
@@ -265,10 +311,21 @@ impl Container {
                 arguments
                     .iter()
                     .map(ToString::to_string)
+                    .chain(config.iter().flat_map(|_| ["-c".to_owned(), FILE.to_owned()]))
                     .chain(["-p".to_owned(), port.to_string()]),
             )
             .with_mapped_port(port, port.tcp())
             .with_startup_timeout(STARTED);
+        let request = match config {
+            None => request,
+            Some(config) => {
+                let request = request.with_copy_to(FILE, config.text.into_bytes());
+                let environment = config.environment.into_iter().chain([(config.data, "/tmp/data")]);
+                environment.fold(request, |request, (name, value)| {
+                    request.with_env_var(name, value)
+                })
+            }
+        };
         let request = match env::var("KANADE_TEST_NATS_NETWORK") {
             Ok(network) => request.with_network(network),
             Err(_) => request,

@@ -88,6 +88,11 @@ impl Proxy {
             .unwrap();
     }
 
+    /// Refuses new connections until [`mend`](Self::mend).
+    pub fn close_door(&self) {
+        self.line.down.store(true, Ordering::SeqCst);
+    }
+
     /// Lets new connections through again.
     pub fn mend(&self) {
         self.line.down.store(false, Ordering::SeqCst);

@@ -23,7 +23,7 @@ use kanade_ports::{
 use tokio::{sync::oneshot, time};
 
 use crate::{
-    consumer::DurableConsumer,
+    consumer::{DurableConsumer, Source},
     link::{ECHO, Fault, Link, MESSAGE_ID},
     plan, setup,
 };
@@ -32,6 +32,8 @@ use crate::{
 const BEHIND: (usize, usize) = (8192, 32 << 20);
 /// How long a message may wait to be handed to a connection that is not written to.
 const STUCK: Duration = Duration::from_secs(10);
+/// The header in which JetStream names the stream that a message was read from.
+const STORED: &str = "Nats-Stream";
 
 pub(crate) struct NatsBus(Arc<Link>);
 
@@ -90,7 +92,7 @@ impl PubSub for NatsBus {
         let doing = || format!("subscribe to {pattern}");
         let subscriber = self.0.client.subscribe(pattern.as_str().to_owned()).await;
         let subscriber = subscriber.map_err(|error| failed(doing(), Fault::Client(error.into())))?;
-        let subscription = listening(Arc::clone(&self.0), subscriber);
+        let subscription = listening(Arc::clone(&self.0), subscriber, pattern.clone());
         match self.0.is_up() {
             // It is made before anything else on the next connection.
             false => Ok(Subscription::new(subscription)),
@@ -125,10 +127,7 @@ impl PubSub for NatsBus {
 #[async_trait]
 impl Bus for NatsBus {
     async fn request(&self, subject: &Subject, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
-        let answer = self
-            .0
-            .ask(subject.as_str().to_owned(), None, payload, timeout)
-            .await;
+        let answer = self.0.question(subject.as_str(), payload, timeout).await;
         let answer = answer.map_err(|fault| failed(format!("ask {subject}"), fault))?;
         Ok(answer.payload)
     }
@@ -137,7 +136,7 @@ impl Bus for NatsBus {
         let doing = || format!("consume {}", durable.name());
         let there = setup::durable(&self.0, durable).await;
         there.map_err(|failure| failed(format!("{} ({})", doing(), failure.attempt), failure.fault))?;
-        let consumer = DurableConsumer::open(Arc::clone(&self.0), durable).await;
+        let consumer = DurableConsumer::open(Arc::clone(&self.0), Source::durable(durable)).await;
         Ok(Box::new(consumer.map_err(|fault| failed(doing(), fault))?))
     }
 
@@ -193,6 +192,12 @@ pub(crate) fn received(message: async_nats::Message) -> Option<Message> {
     })
 }
 
+/// Whether a message is an answer of JetStream or a copy of what it stores, which nobody has said to this subject.
+fn is_of_jetstream(message: &async_nats::Message) -> bool {
+    let stored = |headers: &HeaderMap| headers.get(STORED).is_some();
+    message.status.is_some() || message.headers.as_ref().is_some_and(stored)
+}
+
 /// A subscription. The driver's own queue is bounded in number only, so a task empties it into one that is bounded
 /// in bytes as well.
 struct Listening {
@@ -202,10 +207,10 @@ struct Listening {
     stop: Option<oneshot::Sender<()>>,
 }
 
-fn listening(link: Arc<Link>, subscriber: Subscriber) -> Listening {
+fn listening(link: Arc<Link>, subscriber: Subscriber, pattern: Pattern) -> Listening {
     let (mailbox, inbox) = mailbox(BEHIND.0, BEHIND.1);
     let (stop, stopped) = oneshot::channel();
-    tokio::spawn(deliver(Arc::clone(&link), subscriber, mailbox, stopped));
+    tokio::spawn(deliver(Arc::clone(&link), subscriber, pattern, mailbox, stopped));
     Listening {
         inbox,
         link,
@@ -216,6 +221,7 @@ fn listening(link: Arc<Link>, subscriber: Subscriber) -> Listening {
 async fn deliver(
     link: Arc<Link>,
     mut subscriber: Subscriber,
+    pattern: Pattern,
     mailbox: Mailbox<Message>,
     mut stopped: oneshot::Receiver<()>,
 ) {
@@ -235,7 +241,11 @@ async fn deliver(
         if message.subject.ends_with(ECHO) {
             continue;
         }
-        let Some(message) = received(message) else {
+        // Whoever may ask JetStream for anything may have it answer to any subject.
+        if is_of_jetstream(&message) {
+            continue;
+        }
+        let Some(message) = received(message).filter(|message| pattern.matches(&message.subject)) else {
             continue;
         };
         let weight = message.weight();

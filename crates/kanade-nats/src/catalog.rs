@@ -349,7 +349,8 @@ fn deletes(operation: Option<&str>, marker: Option<&str>) -> bool {
     matches!(operation, Some("DEL" | "PURGE")) || marker.is_some()
 }
 
-fn subject(bucket: Bucket, key: &Key) -> String {
+/// Where the versions of a document are.
+pub(crate) fn subject(bucket: Bucket, key: &Key) -> String {
     format!("$KV.{bucket}.{}", key::stored(key))
 }
 

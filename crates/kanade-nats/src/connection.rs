@@ -3,13 +3,16 @@
 use std::{fmt, future, io, path::PathBuf, sync::Arc};
 
 use async_nats::ConnectErrorKind;
-use kanade_ports::{Bus, Catalog};
+use kanade_ports::{Bus, Catalog, Releases, Resources, RetainedCommands};
 
 use crate::{
     NatsSettings,
     bus::NatsBus,
     catalog::NatsCatalog,
     link::{Link, Signals},
+    objects::NatsReleases,
+    resources::NatsResources,
+    retained::NatsRetained,
     setup,
 };
 
@@ -26,6 +29,19 @@ impl Nats {
     /// Where the server cannot be reached, does not let us in, is too old (before 2.10) or has no JetStream, or where
     /// something on it is in the way.
     pub async fn connect(settings: NatsSettings) -> Result<Self, ConnectError> {
+        let servers = settings.servers();
+        let link = Self::dial(&settings).await?;
+        let version = link.client.server_info().version;
+        if !link.client.is_server_compatible(2, 10, 0) {
+            return Err(ConnectError::TooOld { servers, version });
+        }
+        setup::prepare(&link, settings.replicas, &servers).await?;
+        tracing::info!(%servers, %version, "connected to NATS");
+        Ok(Self(link))
+    }
+
+    /// Connects, to whatever is there.
+    pub(crate) async fn dial(settings: &NatsSettings) -> Result<Arc<Link>, ConnectError> {
         let signals = Signals::new();
         let heard = Arc::clone(&signals);
         let options = settings.options().await?.event_callback(move |event| {
@@ -36,24 +52,14 @@ impl Nats {
         let connected = options.connect(settings.addresses()?).await;
         let client = connected.map_err(|error| match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                ConnectError::Refused {
-                    servers: servers.clone(),
-                }
+                ConnectError::Refused { servers }
             }
             _ => ConnectError::Unreachable {
-                servers: servers.clone(),
+                servers,
                 source: error.into(),
             },
         })?;
-        if !client.is_server_compatible(2, 10, 0) {
-            let version = client.server_info().version;
-            return Err(ConnectError::TooOld { servers, version });
-        }
-        let link = Link::new(client, signals);
-        setup::prepare(&link, settings.replicas, &servers).await?;
-        let version = link.client.server_info().version;
-        tracing::info!(%servers, %version, "connected to NATS");
-        Ok(Self(link))
+        Ok(Link::new(client, signals))
     }
 
     /// The catalog in this server's buckets.
@@ -64,6 +70,21 @@ impl Nats {
     /// The bus.
     pub fn bus(&self) -> Arc<dyn Bus> {
         Arc::new(NatsBus::new(Arc::clone(&self.0)))
+    }
+
+    /// The releases of the agent, in this server's object store.
+    pub fn releases(&self) -> Arc<dyn Releases> {
+        Arc::new(NatsReleases::new(Arc::clone(&self.0)))
+    }
+
+    /// What the contract wants on this server.
+    pub fn resources(&self) -> Arc<dyn Resources> {
+        Arc::new(NatsResources::new(Arc::clone(&self.0)))
+    }
+
+    /// The Commands that lie here for agents that are away.
+    pub fn retained(&self) -> Arc<dyn RetainedCommands> {
+        Arc::new(NatsRetained::new(Arc::clone(&self.0)))
     }
 
     /// Whether there is a connection at the moment, as far as is known.

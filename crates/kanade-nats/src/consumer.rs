@@ -12,6 +12,7 @@ use async_nats::{StatusCode, Subscriber};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use kanade_model::PcId;
 use kanade_ports::{Batch, BusError, BusErrorKind, Consumer, Durable, Message};
 use serde_json::json;
 use tokio::{
@@ -23,41 +24,78 @@ use crate::{
     acks::Place,
     bus::{failed, received},
     link::{Fault, Link},
-    plan,
+    plan, replay,
 };
 
-/// How long the server keeps a request for messages.
-const PULL: Duration = Duration::from_secs(30);
-/// How often it says that the request still stands.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After which silence it is asked again.
-const SILENCE: Duration = Duration::from_secs(11);
 /// How many messages are asked for at a time, and their bytes.
 const MOST: (usize, usize) = (1000, 16 << 20);
 /// How often the server is told that messages in hand are being worked on; well below its patience.
 const IN_WORK: Duration = Duration::from_secs(plan::ACK_WAIT.as_secs() / 3);
 /// The pause after a refused request for messages.
 const REFUSED: Duration = Duration::from_millis(200);
-/// How many refusals in a row are a failure.
-const REFUSALS: u32 = 10;
 /// How long an acknowledgement may take.
 const CONFIRM: Duration = Duration::from_secs(10);
+/// How long a consumer that is given up waits for what is still on its way.
+const LEAVING: Duration = Duration::from_secs(5);
 
 const ACK: &[u8] = b"+ACK";
 const NAK: &[u8] = b"-NAK";
 const WORKING: &[u8] = b"+WPI";
 const NEVER: &[u8] = b"+TERM";
 
+/// What is read, and how it is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    stream: &'static str,
+    /// The consumer's name.
+    name: String,
+    /// How long the server keeps a request for messages.
+    pull: Duration,
+    /// How often it says that the request still stands.
+    heartbeat: Duration,
+    /// How many refusals in a row are a failure.
+    refusals: u32,
+}
+
+impl Source {
+    /// A server's: one of few, each of which has much to tell.
+    pub(crate) fn durable(durable: Durable) -> Self {
+        Self {
+            stream: plan::stream_of(durable),
+            name: durable.name().to_owned(),
+            pull: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(5),
+            refusals: 10,
+        }
+    }
+
+    /// An agent's: one of thousands, which has hardly ever anything to tell and may not be there.
+    pub(crate) fn backlog(pc: &PcId) -> Self {
+        Self {
+            stream: "EXEC",
+            name: replay::name(pc.as_str()),
+            pull: Duration::from_secs(300),
+            heartbeat: Duration::from_secs(30),
+            refusals: 1,
+        }
+    }
+
+    /// After which silence it is asked again.
+    fn silence(&self) -> Duration {
+        2 * self.heartbeat + Duration::from_secs(1)
+    }
+}
+
 pub(crate) struct DurableConsumer(Arc<Hold>);
 
 impl DurableConsumer {
-    pub(crate) async fn open(link: Arc<Link>, durable: Durable) -> Result<Self, Fault> {
+    pub(crate) async fn open(link: Arc<Link>, source: Source) -> Result<Self, Fault> {
         link.ready().await?;
         let inbox = link.client.new_inbox();
         let subscriber = link.client.subscribe(inbox.clone()).await;
         let subscriber = subscriber.map_err(|error| Fault::Client(error.into()))?;
         let hold = Arc::new(Hold {
-            durable,
+            source,
             held: Mutex::new(Held {
                 open: true,
                 ..Held::default()
@@ -103,7 +141,7 @@ impl Drop for DurableConsumer {
 /// What a consumer and its batches share with the task that speaks with the server.
 struct Hold {
     link: Arc<Link>,
-    durable: Durable,
+    source: Source,
     held: Mutex<Held>,
     /// Wakes the task: somebody wants messages, gave some back or has closed.
     to_do: Notify,
@@ -143,7 +181,7 @@ impl Hold {
             return Err(failure);
         }
         if held.ended {
-            return Err(failed(format!("read {}", self.durable.name()), Fault::Offline));
+            return Err(failed(format!("read {}", self.source.name), Fault::Offline));
         }
         let mut taken = Vec::new();
         while taken.len() < max.max(1)
@@ -207,7 +245,7 @@ impl Batch for InHand {
             let doing = format!(
                 "acknowledge {} messages of {}",
                 self.messages.len(),
-                hold.durable.name()
+                hold.source.name
             );
             failed(doing, fault)
         })
@@ -254,7 +292,7 @@ impl Keeper {
                 return self.leave().await;
             }
             self.pull().await;
-            let silence = self.heard + SILENCE;
+            let silence = self.heard + self.hold.source.silence();
             tokio::select! {
                 message = self.subscriber.next() => match message {
                     Some(message) => self.heard(message).await,
@@ -276,15 +314,15 @@ impl Keeper {
         if self.outstanding > 0 || wanted == 0 || !self.hold.link.is_up() {
             return;
         }
-        let (stream, name) = (plan::stream_of(self.hold.durable), self.hold.durable.name());
+        let source = &self.hold.source;
         let request = json!({
             "batch": wanted,
             // One message may be as large as the server lets it.
             "max_bytes": MOST.1.max(2 * self.hold.link.client.max_payload()),
-            "expires": nanos(PULL),
-            "idle_heartbeat": nanos(HEARTBEAT),
+            "expires": nanos(source.pull),
+            "idle_heartbeat": nanos(source.heartbeat),
         });
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", source.stream, source.name);
         let client = &self.hold.link.client;
         let asked = client
             .publish_with_reply(subject, self.inbox.clone(), request.to_string().into())
@@ -315,8 +353,8 @@ impl Keeper {
         // "Message Size Exceeds MaxBytes" and "Batch Completed" also end a request that was served.
         self.refusals += 1;
         let reason = message.description.clone().unwrap_or_default();
-        tracing::debug!(consumer = self.hold.durable.name(), %reason, "a request for messages ended");
-        if self.refusals >= REFUSALS {
+        tracing::debug!(consumer = self.hold.source.name, %reason, "a request for messages ended");
+        if self.refusals >= self.hold.source.refusals {
             self.refusals = 0;
             self.fail(Fault::Client(
                 format!("the server refuses requests for messages: {reason}").into(),
@@ -383,7 +421,7 @@ impl Keeper {
                     }
                 }
             };
-            let _ = time::timeout(HEARTBEAT, rest).await;
+            let _ = time::timeout(LEAVING, rest).await;
         }
         let mut in_work = time::interval_at(Instant::now() + IN_WORK, IN_WORK);
         loop {
@@ -410,8 +448,12 @@ impl Keeper {
     }
 
     fn fail(&self, fault: Fault) {
-        let doing = format!("read {}", self.hold.durable.name());
-        self.hold.held().failure = Some(BusError::new(BusErrorKind::Unavailable, doing).because(fault));
+        let doing = format!("read {}", self.hold.source.name);
+        let mut held = self.hold.held();
+        held.failure = Some(BusError::new(BusErrorKind::Unavailable, doing).because(fault));
+        // Asked for again when somebody wants it again.
+        held.wanted = 0;
+        drop(held);
         self.hold.arrived.notify_one();
     }
 }

@@ -36,9 +36,13 @@ fn plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'/')
 }
 
-/// Each byte that is not plain as `=` and two digits, as in quoted-printable text.
 fn escape(text: &str) -> String {
-    let mut escaped = MARK.to_owned();
+    MARK.to_owned() + &escaped(text)
+}
+
+/// Each byte that is not plain as `=` and two digits, as in quoted-printable text: one token of a subject.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
     for byte in text.bytes() {
         if plain(byte) {
             escaped.push(char::from(byte));

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,7 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{sync::watch, time};
+use uuid::Uuid;
 
 /// How long something may wait for a connection.
 const CONNECTION: Duration = Duration::from_secs(5);
@@ -25,6 +26,8 @@ const CONNECTION: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 /// The end of subjects on which a connection speaks to itself.
 pub(crate) const ECHO: &str = ".kanade-echo";
+/// Where answers of agents are expected: below this and the subject of the question.
+const ANSWERS: &str = "_REPLY";
 /// The header that names a message for a stream.
 pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
 
@@ -39,11 +42,14 @@ pub(crate) struct Signals {
     closed: watch::Sender<bool>,
     /// How many messages the driver dropped because they were not read in time.
     dropped: AtomicU64,
+    /// Whether it was said that the first connection cannot be made.
+    told: AtomicBool,
 }
 
 impl Signals {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
+            told: AtomicBool::new(false),
             made: watch::Sender::new(0),
             lost: watch::Sender::new(0),
             closed: watch::Sender::new(false),
@@ -64,14 +70,29 @@ impl Signals {
             Event::Closed => {
                 self.closed.send_replace(true);
             }
+            // Only an old server says anything there.
+            Event::ServerError(error) if of_group(&error.to_string()) => {
+                tracing::info!(%error, "these credentials are for no groups; a server of 0.30 would need them to be");
+            }
             // A subscription or a publish that is not permitted is told in no other way.
             Event::ServerError(error) => tracing::warn!(%error, "NATS refuses something"),
             Event::LameDuckMode => tracing::info!("this NATS server is about to stop"),
+            Event::ClientError(error)
+                if *self.made.borrow() == 0 && !self.told.swap(true, Ordering::Relaxed) =>
+            {
+                tracing::warn!(%error, "cannot connect to NATS; it will be tried again");
+            }
             // Attempts to connect again, many in one outage.
             Event::ClientError(error) => tracing::debug!(%error, "NATS"),
             Event::Draining => {}
         }
     }
+}
+
+/// Whether a refusal is of the Commands of a group.
+fn of_group(refusal: &str) -> bool {
+    let refusal = refusal.to_ascii_lowercase();
+    refusal.contains("permissions violation for subscription to \"commands.group.")
 }
 
 /// Why something could not be asked of NATS.
@@ -153,12 +174,32 @@ impl Link {
         payload: Bytes,
         patience: Duration,
     ) -> Result<async_nats::Message, Fault> {
-        self.ready().await?;
-        let mut lost = self.losses();
         let mut request = Request::new().payload(payload).timeout(Some(patience));
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
+        self.request(subject, request).await
+    }
+
+    /// Asks whoever listens there. The answer is expected below the subject of the question, so that whoever is asked
+    /// can be let answer to that and no other inbox.
+    pub(crate) async fn question(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        patience: Duration,
+    ) -> Result<async_nats::Message, Fault> {
+        let inbox = format!("{ANSWERS}.{subject}.{}", Uuid::new_v4().simple());
+        let request = Request::new()
+            .payload(payload)
+            .timeout(Some(patience))
+            .inbox(inbox);
+        self.request(subject.to_owned(), request).await
+    }
+
+    async fn request(&self, subject: String, request: Request) -> Result<async_nats::Message, Fault> {
+        self.ready().await?;
+        let mut lost = self.losses();
         tokio::select! {
             biased;
             answer = self.client.send_request(subject, request) => answer.map_err(Fault::from),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kanade_model::Subject;
-use kanade_ports::{Bucket, Durable};
+use kanade_ports::{Bucket, Durable, ResourceKind};
 use serde_json::{Map, Value, json};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -143,6 +143,16 @@ impl Stream {
         let mut wider = there.clone();
         self.widen(&mut wider);
         changed(there, wider)
+    }
+
+    /// What it is to those who look after it, and its name among those.
+    pub(crate) fn resource(&self) -> (ResourceKind, &str) {
+        let (kind, prefix) = match self.kind {
+            Kind::Messages => (ResourceKind::Stream, ""),
+            Kind::Bucket => (ResourceKind::Bucket, "KV_"),
+            Kind::Objects => (ResourceKind::ObjectStore, "OBJ_"),
+        };
+        (kind, self.name.strip_prefix(prefix).unwrap_or(&self.name))
     }
 
     fn widen(&self, config: &mut Map<String, Value>) {

@@ -125,7 +125,7 @@ async fn consumer(link: &Link, wanted: &plan::Consumer) -> Result<(), Failure> {
 }
 
 /// The configuration of a stream or consumer, if there is one.
-async fn config(link: &Link, path: &str, missing: ErrorCode) -> Result<Option<Value>, Fault> {
+pub(crate) async fn config(link: &Link, path: &str, missing: ErrorCode) -> Result<Option<Value>, Fault> {
     match link.api::<Value>(path, &json!({})).await {
         Ok(mut info) => Ok(Some(info["config"].take())),
         Err(Fault::Api(error)) if error.error_code() == missing => Ok(None),

@@ -9,10 +9,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use kanade_conformance::{AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut};
+use kanade_conformance::{AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut, ReleasesFactory};
 use kanade_model::PcId;
 use kanade_nats::{Nats, NatsSettings};
-use kanade_ports::{Bus, Catalog};
+use kanade_ports::{Bus, Catalog, Releases};
 use support::{Proxy, Server};
 
 struct Broker(Server);
@@ -47,6 +47,20 @@ impl BusFactory for Broker {
     }
 
     fn keeps_without_consumer(&self) -> bool {
+        true
+    }
+}
+
+impl ReleasesFactory for Broker {
+    async fn fresh() -> Self {
+        Self(Server::start().await)
+    }
+
+    async fn open(&self) -> Arc<dyn Releases> {
+        self.connection().await.releases()
+    }
+
+    fn survives_reopen(&self) -> bool {
         true
     }
 }
@@ -116,3 +130,4 @@ impl Drop for Mending {
 kanade_conformance::catalog_suite!(Broker);
 kanade_conformance::bus_suite!(Broker);
 kanade_conformance::agent_suite!(Fleet);
+kanade_conformance::releases_suite!(Broker);

@@ -39,6 +39,17 @@ pub trait PubSub: Send + Sync + 'static {
     /// Answers a request: publishes to the [`Message::reply`] of what was received.
     async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError>;
 
+    /// What a broker has kept for this agent, Commands that came while it was away above all, to be read as often as it
+    /// likes: what is not acknowledged comes again. Some of it may also come, or have come, by a subscription. None where
+    /// the bus keeps nothing; the server then sends again what an agent has missed.
+    ///
+    /// # Errors
+    /// `Unavailable` where there is no connection now. Where the broker does not keep anything for this agent yet, reading
+    /// fails: try again.
+    async fn backlog(&self) -> Result<Option<Box<dyn Consumer>>, BusError> {
+        Ok(None)
+    }
+
     /// Messages that were dropped because a subscriber was too slow, since the start.
     fn dropped(&self) -> u64;
 

@@ -51,6 +51,8 @@ impl ChangeSet {
 pub enum Change {
     /// A job was fired. Duplicate when the execution exists.
     Fire(Box<NewExecution>),
+    /// Another server had fired a job, and its record of that is taken over. Duplicate when the execution exists.
+    TakeOver(Box<PastExecution>),
     /// Sends went out. Unknown when the execution is gone.
     Sent {
         /// The execution they belong to.
@@ -127,6 +129,13 @@ pub enum Change {
     Audit(AuditEvent),
     /// A message could not be understood.
     DeadLetter(DeadLetter),
+    /// Something has happened that is to be known for good. Duplicate when it had happened before: the first time stays.
+    Mark {
+        /// What.
+        name: String,
+        /// When.
+        at: Timestamp,
+    },
     /// Records are too old to be kept.
     Forget(Forget),
 }
@@ -137,6 +146,7 @@ impl Change {
         RECORD
             + match self {
                 Self::Fire(new) => new.order.script.len() + (new.targets.len() + new.sends.len()) * RECORD,
+                Self::TakeOver(past) => past.order.script.len(),
                 Self::RunFinished(result) => result.stdout.len() + result.stderr.len(),
                 Self::DeadLetter(letter) => letter.payload.len(),
                 Self::Sent { sends, .. } => sends.len() * 16,
@@ -164,6 +174,35 @@ pub struct NewExecution {
     pub targets: Vec<NewTarget>,
     /// What is owed to the bus.
     pub sends: Vec<Send>,
+}
+
+/// An execution that another server fired. It owes nothing: whatever there was to send, that server has sent. At whom
+/// it was aimed is not known; the agents whose runs are recorded, before or after, become its targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PastExecution {
+    /// Its id.
+    pub exec_id: ExecId,
+    /// Who fired it.
+    pub initiated_by: String,
+    /// When.
+    pub initiated_at: Timestamp,
+    /// What the agents were told, as far as that is known.
+    pub order: Order,
+    /// How long things may still take.
+    pub limits: Limits,
+    /// How it stands as long as no run of it is known.
+    pub standing: Standing,
+}
+
+/// How an execution stands of which no run is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Agents may start it still.
+    Open,
+    /// Agents may start it still, although nothing has been heard of it for long.
+    Expired,
+    /// Nobody will start it any more: it is final, and no kill of its job concerns it.
+    Over,
 }
 
 /// One agent of a new execution.

@@ -28,7 +28,9 @@ pub use bus::{
 pub use catalog::{
     Bucket, Catalog, CatalogEvent, CatalogReader, CatalogStream, Entry, Key, Precondition, Revision,
 };
-pub use change::{Change, ChangeSet, Forget, IdempotencyKey, NewExecution, NewTarget, Outcome};
+pub use change::{
+    Change, ChangeSet, Forget, IdempotencyKey, NewExecution, NewTarget, Outcome, PastExecution, Standing,
+};
 pub use clock::{Clock, Ids, SystemClock, SystemIds};
 pub use error::{ErrorKind, StoreError};
 pub use mailbox::{Inbox, Mailbox, Put, mailbox};
@@ -39,9 +41,9 @@ pub use query::{
 };
 pub use record::{
     Addressee, Agent, AuditRecord, Counts, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill,
-    Limits, LiveCount, Order, Output, RetentionCut, Run, RunRecord, Send, SendState, TargetRecord,
+    Limits, LiveCount, Order, Output, RetentionCut, Run, RunRecord, RunTally, Send, SendState, TargetRecord,
 };
-pub use releases::{Release, Releases};
+pub use releases::{Measure, Program, Release, Releases};
 pub use resources::{Resource, ResourceKind, Resources};
 pub use retained::{RetainedCommand, RetainedCommands, RetainedEvent, Sequence};
 pub use store::ExecutionStore;

@@ -186,6 +186,12 @@ pub struct Order {
 }
 
 impl Order {
+    /// Whether it is known at whom it was aimed. It is not of an execution that was taken over from another server:
+    /// agents that are not among its targets may still start it.
+    pub fn has_known_aim(&self) -> bool {
+        !self.plan.target.is_empty() || self.plan.rollout.is_some()
+    }
+
     /// The Command for one subject.
     pub fn command(&self, exec_id: &ExecId, request_id: RequestId) -> Command {
         Command {
@@ -446,6 +452,15 @@ pub struct LiveCount {
     pub running: u64,
     /// With nothing started.
     pub pending: u64,
+}
+
+/// How many runs of a time have ended, and how many of them badly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunTally {
+    /// Those that have ended, or are lost.
+    pub ended: u64,
+    /// Those of them that did not succeed.
+    pub failed: u64,
 }
 
 /// What retention may remove: everything final that is older than these.

@@ -9,7 +9,7 @@ use crate::BusError;
 pub struct Resource {
     /// What it is.
     pub kind: ResourceKind,
-    /// Its name in the contract.
+    /// Its name in the contract: `RESULTS`, `jobs`, `agent_releases`, …
     pub name: String,
     /// Whether it is there.
     pub exists: bool,
@@ -29,6 +29,9 @@ pub enum ResourceKind {
 /// Knows what should be on the broker and looks. Only a bus with a broker has this.
 #[async_trait]
 pub trait Resources: Send + Sync + 'static {
-    /// Every resource of the contract.
+    /// Every resource of the contract, in its order.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
     async fn list(&self) -> Result<Vec<Resource>, BusError>;
 }

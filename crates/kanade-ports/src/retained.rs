@@ -37,20 +37,21 @@ pub enum RetainedEvent {
 #[async_trait]
 pub trait RetainedCommands: Send + Sync + 'static {
     /// Publishes a Command to whoever listens and returns when the broker also retains it. `id` lets the broker drop a
-    /// repetition; the sequence is then that of the first.
+    /// repetition, which it then retains no second time, also where the first has been removed meanwhile.
     ///
     /// # Errors
     /// As [`publish_durable`](crate::PubSub::publish_durable).
     async fn keep(&self, subject: &Subject, command: Bytes, id: MessageId) -> Result<Sequence, BusError>;
 
-    /// Removes what is retained there. Fine when it is gone.
-    async fn remove(&self, sequence: Sequence) -> Result<(), BusError>;
+    /// Removes what is retained there on this subject, with whatever older is left of the subject. Never anything newer.
+    /// Fine when it is gone.
+    async fn remove(&self, subject: &Subject, sequence: Sequence) -> Result<(), BusError>;
 
     /// Everything that is retained, then [`RetainedEvent::Current`], then what comes, whoever publishes it. The stream
     /// ends when something may have been missed.
     async fn watch(&self) -> Result<BoxStream<'static, RetainedEvent>, BusError>;
 
-    /// Sees that an agent is given what is retained for it and nothing that is meant for others.
+    /// Sees that an agent, when it is back, is given what is retained for it and nothing that is meant for others.
     async fn admit(&self, pc: &PcId) -> Result<(), BusError>;
 }
 

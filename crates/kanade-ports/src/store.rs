@@ -7,8 +7,8 @@ use kanade_model::{ExecId, JobId, PcId, ResultId, Timestamp};
 
 use crate::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, Facts, Forget,
-    KeyRecord, LiveCount, Order, Outcome, Page, Position, RetentionCut, Run, RunQuery, RunRecord, Send,
-    StoreError, TargetQuery, TargetRecord,
+    KeyRecord, LiveCount, MAX_LIMIT, Order, Outcome, Page, Position, RetentionCut, Run, RunFilter, RunQuery,
+    RunRecord, RunTally, Send, StoreError, TargetQuery, TargetRecord,
 };
 
 /// Records executions and everything around them.
@@ -77,6 +77,16 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
     async fn run(&self, id: &ResultId) -> Result<Option<RunRecord>, StoreError>;
     /// Runs, newest first.
     async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>, StoreError>;
+    /// How many runs that started at `since` or after have ended. Of those that succeeded and of those that did not, it
+    /// counts `at_most` each and then stops. A backend that can count without reading rows does so.
+    async fn tally(&self, since: Timestamp, at_most: usize) -> Result<RunTally, StoreError> {
+        let failed = count(self, RunFilter::Failure, since, at_most).await?;
+        let succeeded = count(self, RunFilter::Success, since, at_most).await?;
+        Ok(RunTally {
+            ended: failed + succeeded,
+            failed,
+        })
+    }
     /// Running runs whose `check_at` is `now` or before, oldest first, `limit` at most.
     async fn overdue_runs(&self, now: Timestamp, limit: usize) -> Result<Vec<Run>, StoreError>;
 
@@ -106,7 +116,35 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
     /// What a request with this idempotency key led to.
     async fn key(&self, key: &str) -> Result<Option<KeyRecord>, StoreError>;
 
+    /// When something was [marked](crate::Change::Mark); none when it never was. Marks are never forgotten.
+    async fn mark(&self, name: &str) -> Result<Option<Timestamp>, StoreError>;
+
     /// Up to `limit` records that retention may remove. An execution is named once no run of it is left, its runs
     /// before that.
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError>;
+}
+
+/// Counts page by page.
+async fn count<S: ExecutionStore + ?Sized>(
+    store: &S,
+    status: RunFilter,
+    since: Timestamp,
+    at_most: usize,
+) -> Result<u64, StoreError> {
+    let mut query = RunQuery {
+        status: Some(status),
+        since: Some(since),
+        ..RunQuery::default()
+    };
+    let mut counted = 0;
+    while counted < at_most {
+        query.limit = MAX_LIMIT.min(at_most - counted);
+        let page = store.runs(&query).await?;
+        counted += page.items.len();
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    Ok(counted as u64)
 }

@@ -9,7 +9,7 @@ use kanade_model::{
 
 use crate::{
     Agent, Change, ChangeSet, Counts, Execution, Facts, Forget, IdempotencyKey, KeyRecord, Kill,
-    NewExecution, Outcome, Output, Run, SendState, TargetRecord, WorkingSet,
+    NewExecution, Outcome, Output, PastExecution, Run, SendState, Standing, TargetRecord, WorkingSet,
 };
 
 /// A run of an execution that we did not fire is lost after this time.
@@ -39,6 +39,7 @@ impl WorkingSet {
     fn apply_change(&mut self, change: &Change) -> Outcome {
         match change {
             Change::Fire(new) => self.fire(new),
+            Change::TakeOver(past) => self.take_over(past),
             Change::Sent { exec_id, sends } => self.sent(exec_id, sends),
             Change::Kill { exec_id, by, at } => self.kill(exec_id, by, *at),
             Change::KillDelivered(event) => self.kill_delivered(event),
@@ -67,6 +68,7 @@ impl WorkingSet {
                 self.dead_letters.push(letter.clone());
                 Outcome::Applied
             }
+            Change::Mark { name, at } => self.mark(name, *at),
             Change::Forget(forget) => self.forget_records(forget),
         }
     }
@@ -135,6 +137,71 @@ impl WorkingSet {
             limits: new.limits,
         };
         self.executions.insert(new.exec_id.clone(), execution);
+        Outcome::Applied
+    }
+
+    fn take_over(&mut self, past: &PastExecution) -> Outcome {
+        if self.executions.get(&past.exec_id).is_some() {
+            return Outcome::Duplicate;
+        }
+        let (status, expired_at, finished_at) = match past.standing {
+            Standing::Open => (ExecutionStatus::Pending, None, None),
+            Standing::Expired => (ExecutionStatus::Expired, Some(past.initiated_at), None),
+            Standing::Over => (ExecutionStatus::Completed, None, Some(past.initiated_at)),
+        };
+        self.orders.push((past.exec_id.clone(), past.order.clone()));
+        let execution = Execution {
+            exec_id: past.exec_id.clone(),
+            job_id: past.order.job_id.clone(),
+            version: past.order.version.clone(),
+            initiated_by: past.initiated_by.clone(),
+            initiated_at: past.initiated_at,
+            counts: Counts::default(),
+            status,
+            started: false,
+            last_due_at: past.initiated_at,
+            expired_at,
+            finished_at,
+            kill: None,
+            limits: past.limits,
+        };
+        self.executions.insert(past.exec_id.clone(), execution);
+        self.adopt_runs(&past.exec_id);
+        Outcome::Applied
+    }
+
+    /// Makes targets of the agents whose runs of an execution came before the execution itself.
+    fn adopt_runs(&mut self, exec_id: &ExecId) {
+        let ids = self
+            .runs
+            .keys_where(|_, run| run.exec_id.as_ref() == Some(exec_id));
+        let mut runs: Vec<Run> = ids.iter().filter_map(|id| self.runs.get(id)).cloned().collect();
+        // As they would have been heard of: the first end decides.
+        runs.sort_by_key(|run| (run.finished_at.unwrap_or(run.started_at), run.result_id));
+        for run in runs {
+            let Some(key) = self.target_or_join(exec_id, &run.pc_id, run.request_id, run.started_at) else {
+                return;
+            };
+            let at = run.finished_at.unwrap_or(run.started_at);
+            self.update_target(&key, at, |target| {
+                if !target.is_open() {
+                    return;
+                }
+                target.start(run.result_id, run.started_at);
+                if run.state != RunState::Running {
+                    target.exit_code = run.exit_code;
+                    target.finish(run.state.into(), at);
+                }
+            });
+        }
+    }
+
+    fn mark(&mut self, name: &str, at: Timestamp) -> Outcome {
+        let name = name.to_owned();
+        if self.marks.get(&name).is_some() {
+            return Outcome::Duplicate;
+        }
+        self.marks.insert(name, at);
         Outcome::Applied
     }
 
@@ -334,10 +401,9 @@ impl WorkingSet {
         };
         let state = match event.reason {
             SkipReason::Superseded => TargetState::Superseded,
-            SkipReason::Revoked
-            | SkipReason::Deadline
-            | SkipReason::Staleness
-            | SkipReason::Unsupported => TargetState::Refused,
+            SkipReason::Revoked | SkipReason::Deadline | SkipReason::Staleness | SkipReason::Unsupported => {
+                TargetState::Refused
+            }
         };
         match self.targets.get(&key) {
             Some(target) if target.state == TargetState::Waiting || target.state.is_presumed() => {}
@@ -469,6 +535,8 @@ impl WorkingSet {
         let key = (exec_id.clone(), pc_id.clone());
         if self.targets.get(&key).is_none() {
             execution.counts.add(TargetState::Waiting);
+            // It is not at its end while one more has not come to its.
+            execution.finished_at = None;
             let joined = TargetRecord {
                 exec_id: exec_id.clone(),
                 pc_id: pc_id.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, SendId};
+use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, SendId, Timestamp};
 use uuid::Uuid;
 
 use crate::{
@@ -23,6 +23,8 @@ pub struct Needs {
     pub sends: BTreeSet<SendId>,
     /// These runs (without output).
     pub runs: BTreeSet<ResultId>,
+    /// Every run (without output) of these executions.
+    pub runs_of: BTreeSet<ExecId>,
     /// These agents.
     pub agents: BTreeSet<PcId>,
     /// These facts.
@@ -31,6 +33,8 @@ pub struct Needs {
     pub keys: BTreeSet<String>,
     /// Which of these audit event ids exist.
     pub audit: BTreeSet<Uuid>,
+    /// These marks.
+    pub marks: BTreeSet<String>,
 }
 
 impl Needs {
@@ -50,6 +54,10 @@ impl Needs {
         match change {
             Change::Fire(new) => {
                 self.executions.insert(new.exec_id.clone());
+            }
+            Change::TakeOver(past) => {
+                self.executions.insert(past.exec_id.clone());
+                self.runs_of.insert(past.exec_id.clone());
             }
             Change::Expire { exec_id, .. } => {
                 self.executions.insert(exec_id.clone());
@@ -91,6 +99,9 @@ impl Needs {
                 self.facts.insert((facts.pc_id.clone(), facts.job_id.clone()));
             }
             Change::Audit(event) => self.audit.extend(event.event_id),
+            Change::Mark { name, .. } => {
+                self.marks.insert(name.clone());
+            }
             Change::DeadLetter(_) | Change::Forget(_) => {}
         }
     }
@@ -121,6 +132,8 @@ pub struct WorkingSet {
     pub keys: Rows<String, KeyRecord>,
     /// The audit event ids that exist; entries added by this batch are among them once applied.
     pub audit_ids: BTreeSet<Uuid>,
+    /// Marks, and since when.
+    pub marks: Rows<String, Timestamp>,
     /// New orders.
     pub orders: Vec<(ExecId, Order)>,
     /// Outputs of finished runs; they replace what is there.

@@ -12,7 +12,7 @@ use crate::{
     key::Key,
     meta::{self, Counter},
     output::Outputs,
-    record::{self, KeptKey, Ordered},
+    record::{self, KeptKey, Mark, Ordered},
     table::{Reading, Record, Writing},
 };
 
@@ -45,6 +45,7 @@ impl Batch {
             || set.agents.changed().next().is_some()
             || set.facts.changed().next().is_some()
             || set.keys.changed().next().is_some()
+            || set.marks.changed().next().is_some()
     }
 
     /// Writes it.
@@ -64,6 +65,13 @@ impl Batch {
             set.keys.changed().map(|row| KeptKey {
                 key: row.key.clone(),
                 record: row.now.clone(),
+            }),
+        )?;
+        write_new(
+            txn,
+            set.marks.changed().map(|row| Mark {
+                name: row.key.clone(),
+                at: *row.now,
             }),
         )?;
         write_new(
@@ -107,6 +115,15 @@ fn load(txn: &ReadTransaction, needs: &Needs) -> Result<WorkingSet, Fault> {
     })?;
     load_rows(txn, &mut set.sends, &needs.sends, |id| record::send(*id))?;
     load_rows(txn, &mut set.runs, &needs.runs, |id| record::run(*id))?;
+    if !needs.runs_of.is_empty() {
+        let runs = Reading::<Run>::of(txn)?;
+        for exec_id in &needs.runs_of {
+            for found in runs.list(&record::runs_of(exec_id.as_str()))? {
+                let row = found?.row;
+                set.runs.load(row.result_id, row);
+            }
+        }
+    }
     load_rows(txn, &mut set.agents, &needs.agents, record::agent)?;
     load_rows(txn, &mut set.facts, &needs.facts, |(pc_id, job_id)| {
         record::facts(pc_id, job_id)
@@ -129,6 +146,14 @@ fn load(txn: &ReadTransaction, needs: &Needs) -> Result<WorkingSet, Fault> {
         for key in &needs.keys {
             if let Some(kept) = keys.get(&record::kept_key(key))? {
                 set.keys.load(kept.key, kept.record);
+            }
+        }
+    }
+    if !needs.marks.is_empty() {
+        let marks = Reading::<Mark>::of(txn)?;
+        for name in &needs.marks {
+            if let Some(mark) = marks.get(&record::mark(name))? {
+                set.marks.load(mark.name, mark.at);
             }
         }
     }

@@ -46,6 +46,7 @@ impl Database {
 
     /// Everything on top of an engine.
     pub(crate) fn on(engine: Engine) -> Result<Self, Fault> {
+        maintenance::complete(&engine)?;
         maintenance::at_start(&engine)?;
         let (engine, feeds) = (Arc::new(engine), Arc::new(Feeds::default()));
         Ok(Self {

@@ -1,14 +1,36 @@
-//! Keeping the file small.
+//! Keeping the file up to date and small.
 
-use redb::{ReadTransaction, ReadableTableMetadata};
+use redb::{ReadTransaction, ReadableTableMetadata, TableHandle};
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, Write},
     fault::Fault,
     meta::{self, Counter},
     output::OUTPUTS,
     record,
 };
+
+/// Makes the tables that a file of an earlier program does not have yet. An earlier program passes over them.
+pub(crate) fn complete(engine: &Engine) -> Result<(), Fault> {
+    engine.write(&engine.writer_now(), |txn| {
+        let there: Vec<String> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
+        let missing: Vec<_> = record::tables()
+            .into_iter()
+            .flat_map(|(rows, lists)| [Some(rows), lists])
+            .flatten()
+            .filter(|table| !there.iter().any(|name| name == table.name()))
+            .collect();
+        let make = (!missing.is_empty()).then(|| -> Write {
+            Box::new(move |txn| {
+                for table in missing {
+                    txn.open_table(table)?;
+                }
+                Ok(())
+            })
+        });
+        Ok(((), make))
+    })
+}
 
 /// Compacts the file when most of it is free. Finding that out takes reading all of it, so it is only asked after more
 /// was removed than is left.

@@ -3,8 +3,8 @@
 use kanade_model::{JobId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, DeadLetterRecord, Execution, ExecutionQuery, Facts, MAX_LIMIT, Output,
-    PAGE_BYTES, Page, PageBuilder, Position, Progress, Run, RunQuery, RunRecord, SCAN_LIMIT, TargetQuery,
-    TargetRecord, TextFilter,
+    PAGE_BYTES, Page, PageBuilder, Position, Progress, Run, RunFilter, RunQuery, RunRecord, RunTally,
+    SCAN_LIMIT, TargetQuery, TargetRecord, TextFilter,
 };
 use redb::ReadTransaction;
 
@@ -83,6 +83,30 @@ pub(crate) fn runs(txn: &ReadTransaction, query: &RunQuery) -> Result<Page<RunRe
         }
         let bytes = bytes + record.output.stdout.len() + record.output.stderr.len();
         Ok(Some((record, bytes)))
+    })
+}
+
+/// Counts entries of the lists; no run is read.
+pub(crate) fn tally(txn: &ReadTransaction, since: Timestamp, at_most: usize) -> Result<RunTally, Fault> {
+    let runs = Reading::<Run>::of(txn)?;
+    let count = |outcome| -> Result<u64, Fault> {
+        let list = record::runs_that(outcome);
+        let since = list.name().moment(since);
+        let mut counted = 0;
+        for entry in runs
+            .list_between(&list, Some(&since), None)?
+            .entries()
+            .take(at_most)
+        {
+            entry?;
+            counted += 1;
+        }
+        Ok(counted)
+    };
+    let (succeeded, failed) = (count(RunFilter::Success)?, count(RunFilter::Failure)?);
+    Ok(RunTally {
+        ended: succeeded + failed,
+        failed,
     })
 }
 

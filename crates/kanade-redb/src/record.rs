@@ -33,7 +33,7 @@ pub(crate) use run::*;
 pub(crate) use trail::*;
 
 /// The tables of every kind of record: its rows, and its lists where it has some.
-pub(crate) fn tables() -> [(Definition, Option<Definition>); 10] {
+pub(crate) fn tables() -> [(Definition, Option<Definition>); 11] {
     fn of<R: Record>() -> (Definition, Option<Definition>) {
         (R::ROWS, R::LISTS)
     }
@@ -48,6 +48,7 @@ pub(crate) fn tables() -> [(Definition, Option<Definition>); 10] {
         of::<AuditRecord>(),
         of::<DeadLetterRecord>(),
         of::<KeptKey>(),
+        of::<Mark>(),
     ]
 }
 

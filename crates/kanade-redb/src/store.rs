@@ -7,7 +7,7 @@ use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, ResultId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, ExecutionStore,
     Facts, Forget, KeyRecord, LiveCount, Order, Outcome, Page, Position, RetentionCut, Run, RunQuery,
-    RunRecord, Send, StoreError, TargetQuery, TargetRecord,
+    RunRecord, RunTally, Send, StoreError, TargetQuery, TargetRecord,
 };
 use redb::ReadTransaction;
 
@@ -18,7 +18,7 @@ use crate::{
     key::Key,
     output::{self, OUTPUTS},
     pages, prune,
-    record::{self, KeptKey, Ordered},
+    record::{self, KeptKey, Mark, Ordered},
     table::{Found, Reading, Record},
     task,
 };
@@ -256,6 +256,14 @@ impl ExecutionStore for RedbStore {
             .await
     }
 
+    async fn tally(&self, since: Timestamp, at_most: usize) -> Result<RunTally, StoreError> {
+        self.read(
+            || "how recent runs went".into(),
+            move |txn| pages::tally(txn, since, at_most),
+        )
+        .await
+    }
+
     async fn overdue_runs(&self, now: Timestamp, limit: usize) -> Result<Vec<Run>, StoreError> {
         self.read(
             || "overdue runs".into(),
@@ -336,6 +344,15 @@ impl ExecutionStore for RedbStore {
             move |txn| get::<KeptKey>(txn, &kept),
         );
         Ok(kept.await?.map(|kept| kept.record))
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        let mark = record::mark(name);
+        let mark = self.read(
+            || format!("whether `{name}` is marked"),
+            move |txn| get::<Mark>(txn, &mark),
+        );
+        Ok(mark.await?.map(|mark| mark.at))
     }
 
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {

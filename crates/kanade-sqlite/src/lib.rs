@@ -2,6 +2,8 @@
 //!
 //! [`Database::open`] gives the one handle of a file; [`SqliteStore`] and [`SqliteCatalog`] share it. There is one
 //! writer, whose transactions run in tasks of their own, and a pool of connections that can only read.
+//!
+//! [`LegacyFile`] reads what a kanade 0.30 server has left.
 
 #![expect(
     clippy::redundant_closure_for_method_calls,
@@ -13,6 +15,7 @@ mod codec;
 mod database;
 mod fault;
 mod file;
+mod legacy;
 mod load;
 mod query;
 mod record;
@@ -25,4 +28,5 @@ mod tests;
 
 pub use catalog::SqliteCatalog;
 pub use database::Database;
+pub use legacy::{LegacyFile, LegacyRecord, LegacyRefusal, LegacyTable};
 pub use store::SqliteStore;

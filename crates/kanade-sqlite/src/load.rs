@@ -1,6 +1,6 @@
 //! Reads the rows that a batch of change-sets needs, with one statement per kind of row whatever their number.
 
-use kanade_model::{ExecId, ResultId};
+use kanade_model::{ExecId, ResultId, Timestamp};
 use kanade_ports::{Agent, Execution, Facts, KeyRecord, Needs, Run, Send, TargetRecord, WorkingSet};
 use sqlx::SqliteConnection;
 
@@ -26,6 +26,15 @@ pub(crate) async fn load(conn: &mut SqliteConnection, needs: &Needs) -> Result<W
     if !needs.runs.is_empty() {
         let found = Statement::select::<Run>("WHERE result_id IN (SELECT unhex(value) FROM json_each(?1))")
             .with(id_list(needs.runs.iter().map(|id: &ResultId| id.0)))
+            .all::<Run>(conn)
+            .await?;
+        for row in found {
+            rows.runs.load(row.result_id, row);
+        }
+    }
+    if !needs.runs_of.is_empty() {
+        let found = Statement::select::<Run>("WHERE exec_id IN (SELECT value FROM json_each(?1))")
+            .with(list(&needs.runs_of))
             .all::<Run>(conn)
             .await?;
         for row in found {
@@ -120,6 +129,16 @@ async fn load_trail(conn: &mut SqliteConnection, needs: &Needs, rows: &mut Worki
         .await?;
         for (key, record) in found {
             rows.keys.load(key, record);
+        }
+    }
+    if !needs.marks.is_empty() {
+        let found =
+            Statement::select::<(String, Timestamp)>("WHERE name IN (SELECT value FROM json_each(?1))")
+                .with(list(&needs.marks))
+                .all::<(String, Timestamp)>(conn)
+                .await?;
+        for (name, at) in found {
+            rows.marks.load(name, at);
         }
     }
     if !needs.audit.is_empty() {

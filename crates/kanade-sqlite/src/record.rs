@@ -1,6 +1,6 @@
 //! The rows of the records: which columns they have, in which order, and what they mean.
 
-use kanade_model::{AuditEvent, ExecId, Receipt, RequestId, ResultId, SendId};
+use kanade_model::{AuditEvent, ExecId, Receipt, RequestId, ResultId, SendId, Timestamp};
 use kanade_ports::{
     Addressee, Agent, AuditRecord, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill, Limits,
     Output, Run, Send, SendState, TargetRecord,
@@ -364,6 +364,23 @@ impl Record for (String, KeyRecord) {
             at: columns.time()?,
         };
         Ok((key, record))
+    }
+}
+
+/// A mark, and since when.
+impl Record for (String, Timestamp) {
+    const TABLE: &'static str = "marks";
+    const COLUMNS: &'static [&'static str] = &["name", "marked_at"];
+    const KEY: usize = 1;
+    const CHANGING: usize = 2;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.0.as_str());
+        values.push_time(Some(self.1));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok((columns.take()?, columns.time()?))
     }
 }
 

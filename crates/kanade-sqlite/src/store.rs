@@ -8,7 +8,7 @@ use kanade_model::{ExecId, JobId, PcId, ResultId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, ExecutionStore,
     Facts, Forget, KeyRecord, LiveCount, Order, Outcome, Page, Position, RetentionCut, Run, RunQuery,
-    RunRecord, Send, StoreError, TargetQuery, TargetRecord,
+    RunRecord, RunTally, Send, StoreError, TargetQuery, TargetRecord,
 };
 
 use crate::{
@@ -151,6 +151,10 @@ impl ExecutionStore for SqliteStore {
         read!(self, runs::list(query), "list runs")
     }
 
+    async fn tally(&self, since: Timestamp, at_most: usize) -> Result<RunTally, StoreError> {
+        read!(self, runs::tally(since, at_most), "count recent runs")
+    }
+
     async fn overdue_runs(&self, now: Timestamp, limit: usize) -> Result<Vec<Run>, StoreError> {
         read!(self, runs::overdue(now, limit), "list overdue runs")
     }
@@ -194,6 +198,10 @@ impl ExecutionStore for SqliteStore {
 
     async fn key(&self, key: &str) -> Result<Option<KeyRecord>, StoreError> {
         read!(self, trail::key(key), "look up an idempotency key")
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        read!(self, trail::mark(name), "look up whether `{name}` is marked")
     }
 
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use kanade_model::ResultId;
+use kanade_model::{ResultId, Timestamp};
 use kanade_ports::{
     AuditRecord, ChangeSet, DeadLetterRecord, Forget, KeyRecord, Needs, Outcome, Output, Row, WorkingSet,
 };
@@ -43,6 +43,12 @@ async fn write(conn: &mut SqliteConnection, rows: WorkingSet) -> Result<(), Faul
         .map(|row| (row.key.clone(), row.now.clone()))
         .collect();
     put(conn, &keys.iter().collect::<Vec<_>>(), ROWS[0]).await?;
+    let marks: Vec<(String, Timestamp)> = rows
+        .marks
+        .changed()
+        .map(|row| (row.key.clone(), *row.now))
+        .collect();
+    put(conn, &marks.iter().collect::<Vec<_>>(), ROWS[0]).await?;
     for (exec_id, order) in &rows.orders {
         Statement::new("INSERT OR REPLACE INTO orders (exec_id, document) VALUES (?1, ?2)")
             .with(exec_id.as_str())

@@ -12,7 +12,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use kanade_ports::{Bucket, Catalog, ErrorKind, Precondition, StoreError};
+use kanade_model::Timestamp;
+use kanade_ports::{Bucket, Catalog, Change, ChangeSet, ErrorKind, ExecutionStore, Precondition, StoreError};
 use kanade_sqlite::Database;
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -175,6 +176,34 @@ async fn grow_old(path: &Path) {
     let mut future = SqliteConnection::connect_with(&options).await.unwrap();
     future.execute("PRAGMA user_version = 999").await.unwrap();
     future.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_kanade_is_brought_up_to_date() {
+    let (_folder, path) = folder();
+    closed(&path).await;
+    let options = SqliteConnectOptions::new().filename(&path);
+    let mut past = SqliteConnection::connect_with(&options).await.unwrap();
+    for statement in [
+        "DROP TABLE marks",
+        "DELETE FROM _sqlx_migrations WHERE version > 1",
+        "PRAGMA user_version = 1",
+    ] {
+        past.execute(statement).await.unwrap();
+    }
+    past.close().await.unwrap();
+
+    let database = Database::open(&path).await.unwrap();
+    assert_eq!(documents(&database).await, 20, "what it held is there");
+    let store = database.store();
+    let at = Timestamp::UNIX_EPOCH;
+    let mark = ChangeSet::of(Change::Mark {
+        name: "one".into(),
+        at,
+    });
+    store.apply(&[mark]).await.unwrap();
+    assert_eq!(store.mark("one").await.unwrap(), Some(at));
+    database.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `kanade agent`: an agent in a process of its own, which reaches its server over a WebSocket.
+//! `kanade agent`: an agent in a process of its own, which reaches its server over a WebSocket or over NATS.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use kanade_agent::{Agent, AgentConfig, AgentLimits, LogTail};
 use kanade_client::{AgentLink, LinkSettings, LinkTiming};
 use kanade_model::PcId;
-use kanade_ports::{SystemClock, SystemIds};
+use kanade_nats::{NatsAgent, NatsSettings};
+use kanade_ports::{CatalogReader, PubSub, SystemClock, SystemIds};
 
 use crate::{
     cli::{self, Global},
@@ -61,19 +62,12 @@ pub(crate) async fn run(config: Config, log: LogTail) -> Result<()> {
     let signals = Signals::listen()?;
     let pc_id = id(&config)?;
     let settings = settings(&config, &pc_id, log);
-    let link = AgentLink::open(link_settings(&config, &pc_id, &settings.data_dir)?)?;
-    let server = config.agent.server.as_deref().unwrap_or(cli::DEFAULT_SERVER);
-    tracing::info!(%pc_id, server, folder = %settings.data_dir.display(), "the agent starts");
-    let link = Arc::new(link);
-    let agent = Agent::start(
-        settings,
-        link.clone(),
-        link.clone(),
-        Arc::new(SystemClock),
-        Arc::new(SystemIds),
-    )
-    .await
-    .with_context(|| format!("cannot start agent `{pc_id}`"))?;
+    let link = Link::open(&config, &pc_id, &settings.data_dir).await?;
+    tracing::info!(%pc_id, server = server(&config), folder = %settings.data_dir.display(), "the agent starts");
+    let (bus, catalog) = link.ports();
+    let agent = Agent::start(settings, bus, catalog, Arc::new(SystemClock), Arc::new(SystemIds))
+        .await
+        .with_context(|| format!("cannot start agent `{pc_id}`"))?;
     signals.shutdown().await;
     tracing::info!("stopping");
     agent.stop().await;
@@ -117,11 +111,75 @@ pub(crate) fn id(config: &Config) -> Result<PcId> {
         .with_context(|| format!("the host's name `{name}` cannot be an agent's id; set agent.id"))
 }
 
+/// The way to the server.
+enum Link {
+    /// Its gateway, over a WebSocket.
+    Gateway(Arc<AgentLink>),
+    /// The broker that it uses.
+    Nats(NatsAgent),
+}
+
+impl Link {
+    async fn open(config: &Config, pc_id: &PcId, folder: &Path) -> Result<Self> {
+        if let Some(settings) = nats_settings(config, pc_id)? {
+            return Ok(Self::Nats(NatsAgent::open(settings, pc_id.clone()).await?));
+        }
+        let link = AgentLink::open(link_settings(config, pc_id, folder)?)?;
+        Ok(Self::Gateway(Arc::new(link)))
+    }
+
+    fn ports(&self) -> (Arc<dyn PubSub>, Arc<dyn CatalogReader>) {
+        match self {
+            Self::Gateway(link) => (link.clone(), link.clone()),
+            Self::Nats(nats) => (nats.bus(), nats.catalog()),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Gateway(link) => link.close().await,
+            Self::Nats(nats) => nats.close().await,
+        }
+    }
+}
+
+fn server(config: &Config) -> &str {
+    config.agent.server.as_deref().unwrap_or(cli::DEFAULT_SERVER)
+}
+
+/// How to connect to NATS, where that is what the server's address says.
+fn nats_settings(config: &Config, pc_id: &PcId) -> Result<Option<NatsSettings>> {
+    let servers: Vec<&str> = server(config).split(',').map(str::trim).collect();
+    let is_nats = |server: &&str| server.starts_with("nats://") || server.starts_with("tls://");
+    if !servers.iter().any(is_nats) {
+        return Ok(None);
+    }
+    if let Some(other) = servers.iter().find(|server| !is_nats(server)) {
+        bail!(
+            "`{other}` is no NATS server as the others of agent.server are: write nats://host:4222 or tls://host:4222"
+        );
+    }
+    if servers.iter().any(|server| server.contains('@')) {
+        bail!(
+            "agent.server is shown, so no name and no password in it; `user` and `password_file` under [nats] are the place"
+        );
+    }
+    if config.agent.token.is_some() {
+        bail!(
+            "a token of agents is for the server's own port; what lets agent `{pc_id}` in at NATS stands under [nats]: \
+             `user` and `password_file`, `creds`, `nkey_file` or `token_file`"
+        );
+    }
+    let mut settings = config.nats.settings(format!("kanade-agent {pc_id}"));
+    settings.urls = servers.into_iter().map(str::to_owned).collect();
+    settings.tls.ca = settings.tls.ca.or_else(|| config.agent.ca.clone());
+    Ok(Some(settings))
+}
+
 fn link_settings(config: &Config, pc_id: &PcId, folder: &Path) -> Result<LinkSettings> {
     let key = kanade_agent::agent_key(folder)
         .with_context(|| format!("cannot use `{}` as the folder of the agent", folder.display()))?;
     let agent = &config.agent;
-    let server = agent.server.as_deref().unwrap_or(cli::DEFAULT_SERVER);
     Ok(LinkSettings {
         token: agent.token.as_ref().map(|token| token.expose().to_owned()),
         ca: agent.ca.as_deref().map(read_ca).transpose()?,
@@ -131,11 +189,70 @@ fn link_settings(config: &Config, pc_id: &PcId, folder: &Path) -> Result<LinkSet
             idle_timeout: config.gateway.idle_timeout.0,
             ..LinkTiming::default()
         },
-        ..LinkSettings::new(server, pc_id.clone(), key)
+        ..LinkSettings::new(server(config), pc_id.clone(), key)
     })
 }
 
 /// Certificates that somebody named on the command line or in the configuration.
 pub(crate) fn read_ca(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read the certificates in {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings_for(server: &str, change: impl FnOnce(&mut Config)) -> Result<Option<NatsSettings>> {
+        let mut config = Config::default();
+        config.agent.server = Some(server.to_owned());
+        change(&mut config);
+        nats_settings(&config, &"web-1".parse()?)
+    }
+
+    #[test]
+    fn the_address_says_whether_it_is_nats() {
+        for (server, urls) in [
+            ("http://127.0.0.1:8080", None),
+            ("https://fleet.example:8443", None),
+            ("nats://a:4222", Some(vec!["nats://a:4222"])),
+            ("tls://a:4222, nats://b", Some(vec!["tls://a:4222", "nats://b"])),
+        ] {
+            let settings = settings_for(server, |_| ()).unwrap();
+            assert_eq!(
+                settings.map(|settings| settings.urls),
+                urls.map(|urls| urls.into_iter().map(str::to_owned).collect()),
+                "{server}"
+            );
+        }
+        let settings = settings_for("tls://a", |config| config.agent.ca = Some("ca.pem".into()))
+            .unwrap()
+            .unwrap();
+        assert_eq!(settings.tls.ca, Some("ca.pem".into()));
+        assert_eq!(settings.name, "kanade-agent web-1");
+    }
+
+    #[test]
+    fn what_does_not_go_with_nats_is_said() {
+        let with_token = |config: &mut Config| config.agent.token = Some(Secret::new("hush-hush-hush-hush"));
+        for (server, change, said) in [
+            ("nats://a,http://b", None, "`http://b` is no NATS server"),
+            ("nats://u:hush@a", None, "no name and no password in it"),
+            (
+                "nats://a",
+                Some(with_token as fn(&mut Config)),
+                "stands under [nats]",
+            ),
+        ] {
+            let error = settings_for(server, |config| {
+                if let Some(change) = change {
+                    change(config);
+                }
+            });
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains(said) && !error.contains("hush"),
+                "{server}: {error}"
+            );
+        }
+    }
 }

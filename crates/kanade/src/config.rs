@@ -6,7 +6,7 @@ mod nats;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use kanade_http::{GatewaySettings, TokenHash};
+use kanade_http::{GatewaySettings, HttpSettings, TokenHash};
 use kanade_model::{HumanDuration, PcId};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) execution: Execution,
     pub(crate) kill: Kill,
     pub(crate) retention: Retention,
+    pub(crate) releases: Releases,
     pub(crate) log: Log,
 }
 
@@ -48,6 +49,7 @@ impl Default for Config {
             execution: Execution::default(),
             kill: Kill::default(),
             retention: Retention::default(),
+            releases: Releases::default(),
             log: Log::default(),
         }
     }
@@ -299,6 +301,22 @@ impl Default for Retention {
             executions: HumanDuration(core.keep_executions),
             audit: HumanDuration(core.keep_audit),
             idempotency_keys: HumanDuration(core.keep_keys),
+        }
+    }
+}
+
+/// The programs that agents update themselves to.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Releases {
+    /// Bytes that a program may have.
+    pub(crate) max_size: u64,
+}
+
+impl Default for Releases {
+    fn default() -> Self {
+        Self {
+            max_size: HttpSettings::default().upload_limit,
         }
     }
 }

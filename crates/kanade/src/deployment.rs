@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use kanade_core::{Abilities, Ports};
+use kanade_files::FileReleases;
 use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
 use kanade_nats::Nats;
-use kanade_ports::{Bus, Catalog, Clock, ExecutionStore, Ids, SystemClock, SystemIds};
+use kanade_ports::{Bus, Catalog, Clock, ExecutionStore, Ids, Releases, SystemClock, SystemIds};
 
 use crate::config::{self, Config};
 
@@ -77,6 +78,18 @@ impl Deployment {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+        let releases: Arc<dyn Releases> = match &config.bus {
+            config::Bus::Embedded => {
+                let folder = config.data_path(Path::new("releases"));
+                Arc::new(FileReleases::open(&folder, Arc::clone(&clock))?)
+            }
+            config::Bus::Nats => connected(nats.as_ref()).releases(),
+        };
+        let abilities = Abilities {
+            releases: Some(releases),
+            resources: nats.as_ref().map(Nats::resources),
+            retained: matches!(config.bus, config::Bus::Nats).then(|| connected(nats.as_ref()).retained()),
+        };
         Ok(Self {
             ports: Ports {
                 store,
@@ -84,7 +97,7 @@ impl Deployment {
                 bus,
                 clock,
                 ids,
-                abilities: Abilities::default(),
+                abilities,
             },
             files,
             nats,

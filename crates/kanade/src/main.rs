@@ -5,6 +5,8 @@ mod cli;
 mod config;
 mod demo;
 mod deployment;
+mod doctor;
+mod import;
 mod logging;
 mod server;
 mod signals;
@@ -41,6 +43,10 @@ enum Command {
         /// The configuration; defaults without it
         #[arg(long, value_name = "FILE", env = "KANADE_CONFIG")]
         config: Option<PathBuf>,
+        /// Nothing from before this server counts: schedules that are held until the records of an earlier one are
+        /// imported fire, also where their jobs have succeeded. Noted for good
+        #[arg(long)]
+        start_fresh: bool,
     },
     Demo(Demo),
     Agent(Agent),
@@ -51,12 +57,14 @@ enum Command {
 /// Run an agent on this machine, or look at agents
 ///
 /// Without a command: runs scripts that the server sends, until it is stopped. It connects to the server over a
-/// WebSocket, again and again when the connection is lost; what it has to report waits on its disk.
+/// WebSocket, or to the broker that the server uses, again and again when the connection is lost; what it has to report
+/// waits on its disk.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  kanade agent --server http://127.0.0.1:8080\n  \
                   kanade agent --server https://fleet.example:8443 --token-file /etc/kanade/agent.token --ca ca.pem\n  \
+                  kanade agent --server nats://broker.example:4222 --config agent.toml\n  \
                   kanade agent list"
 )]
 struct Agent {
@@ -69,7 +77,7 @@ struct Agent {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Serve { config } => serve(config.as_deref()),
+        Command::Serve { config, start_fresh } => serve(config.as_deref(), start_fresh),
         Command::Demo(demo) => run_demo(demo),
         Command::Agent(Agent {
             process,
@@ -89,7 +97,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(file: Option<&Path>) -> Result<()> {
+fn serve(file: Option<&Path>, start_fresh: bool) -> Result<()> {
     let config = Config::load(file)?;
     let log = logging::start(&config.log)?;
     make_room_for_connections();
@@ -102,6 +110,7 @@ fn serve(file: Option<&Path>) -> Result<()> {
         // Before anything is opened: whoever stops a server that is still starting gets a clean stop too.
         let signals = Signals::listen()?;
         let server = Server::start(config, agents, log).await?;
+        server.look_back(start_fresh).await?;
         server.run(signals.shutdown()).await
     })
 }

@@ -1,12 +1,12 @@
 //! A server from start to end: binds, opens, serves, drains, closes.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use kanade_agent::{Agent, LogTail};
 use kanade_core::{Running, Services};
 use kanade_http::{AcceptLimits, AgentToken, Auth, GatewaySettings, HttpSettings, NamedToken, Tls};
-use kanade_model::PcId;
+use kanade_model::{Caller, PcId, ScheduleId};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,33 @@ impl Server {
         let address = address.context("cannot tell the address that is listened on")?;
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         Ok(format!("{scheme}://{address}"))
+    }
+
+    /// Settles what counts from before this server, where its operator says that nothing does, and tells which
+    /// schedules are held until that is settled.
+    pub(crate) async fn look_back(&self, start_fresh: bool) -> Result<()> {
+        let schedules = &self.services.schedules;
+        if start_fresh
+            && schedules
+                .start_fresh(&Caller::operator())
+                .await
+                .context("cannot note the fresh start")?
+        {
+            tracing::info!("nothing from before this server counts from now on");
+        }
+        match schedules.look_back().await {
+            Ok(held) if held.is_empty() => {}
+            Ok(held) => tracing::warn!(
+                "held: {}. This server does not know where their jobs have succeeded before, and would run them there \
+                 again; stop it and run `kanade import --from-0.30 backend.db`, or start it with `--start-fresh`",
+                some(&held)
+            ),
+            Err(error) => tracing::warn!(
+                error = %error.report(),
+                "cannot tell which schedules are held; they are held all the same"
+            ),
+        }
+        Ok(())
     }
 
     /// The services, for those in the same process.
@@ -149,6 +176,19 @@ impl Server {
     }
 }
 
+/// The first of many names.
+fn some(names: &[ScheduleId]) -> String {
+    const NAMED: usize = 10;
+    let named: Vec<&str> = names.iter().take(NAMED).map(ScheduleId::as_str).collect();
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    format!("{}{more}", named.join(", "))
+}
+
 /// A fleet comes back all at once when its server does: whoever finds the queue full tries again only after a second,
 /// then after two, after four.
 const BACKLOG: u32 = 4096;
@@ -202,6 +242,8 @@ fn http_settings(config: &Config) -> Result<HttpSettings> {
         },
         request_timeout: config.server.request_timeout.0,
         max_requests: config.server.max_requests,
+        upload_limit: config.releases.max_size,
+        spool: Some(config.data_path(Path::new("spool"))),
         ..HttpSettings::default()
     })
 }

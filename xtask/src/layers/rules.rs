@@ -10,6 +10,7 @@ const LAYERS: &[Layer] = &[
     layer(MEMORY, &[MODEL, PORTS], &[]),
     layer(SQLITE, &[MODEL, PORTS], &["sqlx"]),
     layer(REDB, &[MODEL, PORTS], &["redb"]),
+    layer(FILES, &[MODEL, PORTS], &[]),
     layer(NATS, &[MODEL, PORTS], &["async-nats"]),
     // Starts servers for the tests of others.
     layer(NATS_TESTING, &[NATS], &["async-nats"]),
@@ -21,7 +22,7 @@ const LAYERS: &[Layer] = &[
     layer(
         BINARY,
         &[
-            MODEL, PORTS, CORE, MEMORY, SQLITE, REDB, NATS, POSTGRES, HTTP, AGENT, CLIENT,
+            MODEL, PORTS, CORE, MEMORY, SQLITE, REDB, FILES, NATS, POSTGRES, HTTP, AGENT, CLIENT,
         ],
         &["axum"],
     ),
@@ -38,7 +39,9 @@ const DEV_EXCEPTIONS: &[(&str, &[&str])] = &[
     (MEMORY, &[CONFORMANCE]),
     (SQLITE, &[CONFORMANCE]),
     (REDB, &[CONFORMANCE]),
-    (NATS, &[CONFORMANCE, NATS_TESTING]),
+    (FILES, &[CONFORMANCE]),
+    // What a server does on a broker is tested with a server.
+    (NATS, &[CONFORMANCE, NATS_TESTING, CORE, MEMORY]),
     (POSTGRES, &[CONFORMANCE]),
     (BINARY, &[NATS_TESTING]),
 ];
@@ -57,6 +60,7 @@ const CONFORMANCE: &str = "kanade-conformance";
 const MEMORY: &str = "kanade-memory";
 const SQLITE: &str = "kanade-sqlite";
 const REDB: &str = "kanade-redb";
+const FILES: &str = "kanade-files";
 const NATS: &str = "kanade-nats";
 const NATS_TESTING: &str = "kanade-nats-testing";
 const POSTGRES: &str = "kanade-postgres";

@@ -148,6 +148,15 @@ impl Journal {
         .await
     }
 
+    /// Whether a Command has been brought here, and is remembered.
+    pub(crate) async fn has_accepted(&self, request: RequestId) -> Result<bool, JournalError> {
+        self.read(move |database| {
+            let seen = database.begin_read()?.open_table(SEEN)?;
+            Ok(seen.get(request.0.as_u128())?.is_some())
+        })
+        .await
+    }
+
     /// Notes that a run is about to start, and gives its script. None when it must not start: it has been reported, or
     /// started by somebody else. Asking again with the same `at` gives the same answer.
     pub(crate) async fn starting(

@@ -211,3 +211,22 @@ async fn a_kill_of_another_execution_disturbs_nobody() {
     std::fs::write(world.path("go"), "").unwrap();
     assert_eq!(world.result(&patient).await.stdout, "done\n");
 }
+
+#[tokio::test]
+async fn a_message_that_says_something_is_no_kill() {
+    let world = World::new().await;
+    let _agent = world.agent().await;
+    let long = world.here("echo $$ > pid; sleep 600");
+    world.send(&long).await;
+    world.number_in("pid").await;
+    // An answer of a broker, which somebody has had sent there.
+    let answer = "{\"stream\":\"RESULTS\",\"seq\":1}";
+    let to = kanade_model::Subject::kill(&exec_of(&long));
+    kanade_ports::PubSub::publish(&world.bus.inner, &to, answer.into())
+        .await
+        .unwrap();
+    world.run(&world.here("true")).await;
+    assert_eq!(world.heard::<kanade_model::EventKill>("events.kill."), []);
+    world.kill(&exec_of(&long)).await;
+    world.kill_delivered(&exec_of(&long)).await;
+}

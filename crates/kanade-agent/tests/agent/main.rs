@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod admission;
+mod backlog;
 mod delivery;
+mod groups;
 mod kills;
 mod presence;
 mod restart;

@@ -8,3 +8,4 @@ mod double;
 mod events;
 #[cfg(test)]
 mod lists;
+mod releases;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, SendId};
+use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, SendId, Timestamp};
 use kanade_ports::{
     Agent, DeadLetter, Execution, Facts, KeyRecord, Needs, Order, Output, Run, Send, TargetRecord, WorkingSet,
 };
@@ -21,6 +21,7 @@ pub(super) struct Records {
     pub(super) keys: BTreeMap<String, KeyRecord>,
     pub(super) audit: BTreeMap<i64, AuditEvent>,
     pub(super) dead_letters: BTreeMap<i64, DeadLetter>,
+    pub(super) marks: BTreeMap<String, Timestamp>,
     /// The numbers last given; never given again, whatever is forgotten.
     last_audit: i64,
     last_letter: i64,
@@ -45,6 +46,7 @@ pub(super) struct Commit {
     keys: Vec<(String, KeyRecord)>,
     audit: Vec<(i64, AuditEvent)>,
     dead_letters: Vec<(i64, DeadLetter)>,
+    marks: Vec<(String, Timestamp)>,
 }
 
 impl Records {
@@ -66,10 +68,11 @@ impl Records {
                 set.sends.load(*id, row.clone());
             }
         }
-        for id in &needs.runs {
-            self.runs
-                .get(id)
-                .inspect(|row| set.runs.load(*id, (*row).clone()));
+        for (id, row) in &self.runs {
+            let of_it = row.exec_id.as_ref().is_some_and(|id| needs.runs_of.contains(id));
+            if of_it || needs.runs.contains(id) {
+                set.runs.load(*id, row.clone());
+            }
         }
         for id in &needs.agents {
             self.agents
@@ -85,6 +88,11 @@ impl Records {
             self.keys
                 .get(key)
                 .inspect(|row| set.keys.load(key.clone(), (*row).clone()));
+        }
+        for name in &needs.marks {
+            self.marks
+                .get(name)
+                .inspect(|at| set.marks.load(name.clone(), **at));
         }
         let known = self.audit.values().filter_map(|event| event.event_id);
         set.audit_ids = known.filter(|id| needs.audit.contains(id)).collect();
@@ -104,6 +112,11 @@ impl Records {
                 .keys
                 .changed()
                 .map(|row| (row.key.clone(), row.now.clone()))
+                .collect(),
+            marks: set
+                .marks
+                .changed()
+                .map(|row| (row.key.clone(), *row.now))
                 .collect(),
             orders: set.orders,
             outputs: set.outputs.into_iter().collect(),
@@ -162,6 +175,7 @@ impl Records {
         self.facts
             .extend(facts.map(|row| ((row.pc_id.clone(), row.job_id.clone()), row)));
         self.keys.extend(commit.keys);
+        self.marks.extend(commit.marks);
         self.orders.extend(commit.orders);
         self.outputs.extend(commit.outputs);
         self.last_audit = commit.audit.last().map_or(self.last_audit, |(number, _)| *number);

@@ -354,6 +354,10 @@ impl ExecutionStore for JournalStore {
         Ok(self.inner().records.keys.get(key).cloned())
     }
 
+    async fn mark(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.inner().records.marks.get(name).copied())
+    }
+
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {
         let inner = self.inner();
         let records = &inner.records;

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::join_all};
-use kanade_model::Subject;
-use kanade_ports::{BusErrorKind, Durable};
+use kanade_model::{AgentGroups, Subject};
+use kanade_ports::{Bucket, BusErrorKind, Durable, Key};
 
 use super::world::World;
 use crate::{
     AgentFactory,
-    bus::wire::{SOON, acknowledge, consume, kind, next, outcome, payload, subject, text, up_to},
+    bus::wire::{SOON, acknowledge, consume, kind, next, outcome, pattern, payload, subject, text, up_to},
     within,
 };
 
@@ -118,6 +118,53 @@ pub async fn each_of_many_agents_hears_its_own<F: AgentFactory>() {
             );
         }
     }
+}
+
+pub async fn a_member_of_a_group_hears_what_is_for_the_group<F: AgentFactory>() {
+    let world = World::<F>::new().await;
+    let agent = world.agent("pc-1").await;
+    let of_groups = |groups: &[&str]| {
+        let groups = groups.iter().map(|name| name.parse().unwrap()).collect();
+        serde_json::to_vec(&AgentGroups { groups }).unwrap()
+    };
+    let (own, to) = (Key::from(&agent.pc), pattern("commands.group.web"));
+    let early = kind(agent.bus.subscribe(&to).await.map(drop));
+    assert_eq!(early.is_err(), world.factory.guards(), "it is in no group");
+    world
+        .put(Bucket::AgentGroups, &own, of_groups(&["db", "web"]))
+        .await;
+    let joining = async {
+        loop {
+            // That it is a member may take a moment to get around.
+            match agent.bus.subscribe(&to).await {
+                Ok(subscription) => break subscription,
+                Err(error) => assert_eq!(error.kind(), BusErrorKind::Refused),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut heard = within(SOON, "a subscription", joining).await;
+    world.say(to.as_str(), "one").await;
+    assert_eq!(text(&next(&mut heard).await), "one");
+    if !world.factory.guards() {
+        return;
+    }
+    // It leaves, and goes on listening.
+    world.put(Bucket::AgentGroups, &own, of_groups(&["db"])).await;
+    let mut all = agent.listen("commands.all").await;
+    let leaving = async {
+        for round in 0.. {
+            world.say(to.as_str(), "foreign").await;
+            world.say("commands.all", &round.to_string()).await;
+            next(&mut all).await;
+            if heard.next().now_or_never().is_none() {
+                break;
+            }
+        }
+    };
+    within(SOON, "what is no longer for it to stay away", leaving).await;
+    let late = kind(agent.bus.subscribe(&to).await.map(drop));
+    assert_eq!(late, Err(BusErrorKind::Refused));
 }
 
 pub async fn a_kill_reaches_every_agent<F: AgentFactory>() {

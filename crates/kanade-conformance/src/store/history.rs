@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kanade_model::{Ended, EventStarted, ExecResult, ResultId, SkipReason, Timestamp};
-use kanade_ports::{Change, ChangeSet, RetentionCut, SendState};
+use kanade_ports::{Change, ChangeSet, RetentionCut, SendState, Standing};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -60,7 +60,7 @@ impl Chance {
             self.now.plus(step)
         };
         let (now, exec, pc) = (self.now, self.random.pick(&EXECUTIONS), self.random.pick(&PCS));
-        match self.random.below(14) {
+        match self.random.below(15) {
             0 | 1 => self.firing(exec),
             2 => Change::Sent {
                 exec_id: id(exec),
@@ -85,6 +85,11 @@ impl Chance {
             },
             8 => Change::DeadLetter(letter("{", now)),
             9 => kill_delivered(exec, pc),
+            10 => super::takeover::taken_over(
+                exec,
+                self.random
+                    .pick(&[Standing::Open, Standing::Expired, Standing::Over]),
+            ),
             _ => self.message(),
         }
     }

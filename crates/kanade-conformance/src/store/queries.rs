@@ -1,7 +1,9 @@
 //! Queries for runs: each filter, all of them together, and how much work a page may be.
 
 use kanade_model::{Ended, ExecResult};
-use kanade_ports::{ChangeSet, Output, PAGE_BYTES, RunFilter, RunQuery, RunRecord, SCAN_LIMIT, TextFilter};
+use kanade_ports::{
+    ChangeSet, Output, PAGE_BYTES, RunFilter, RunQuery, RunRecord, RunTally, SCAN_LIMIT, TextFilter,
+};
 
 use super::{
     walk::runs,
@@ -446,5 +448,25 @@ pub async fn a_filter_by_outcome_finds_old_runs_at_once<F: StoreFactory>() {
             [pc],
             "{status:?}: more than {SCAN_LIMIT} newer runs of another outcome are not in its way"
         );
+    }
+}
+
+pub async fn runs_of_a_time_are_counted_by_how_they_went<F: StoreFactory>() {
+    let world = some_runs::<F>().await;
+    for (since, at_most, ended, failed, what) in [
+        (0, 100, 8, 4, "all that ended or are lost, none that runs"),
+        (4, 100, 4, 1, "since a moment, with it"),
+        (9, 100, 0, 0, "since later than all"),
+        (
+            0,
+            2,
+            4,
+            2,
+            "so many at most of those that went well and of those that did not",
+        ),
+        (0, 0, 0, 0, "none"),
+    ] {
+        let tally = world.store.tally(secs(since), at_most).await.unwrap();
+        assert_eq!(tally, RunTally { ended, failed }, "{what}");
     }
 }

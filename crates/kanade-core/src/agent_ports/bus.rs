@@ -2,16 +2,22 @@
 
 use std::{
     collections::VecDeque,
+    future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use kanade_model::{EventKill, EventSkipped, EventStarted, ExecResult, Heartbeat, Pattern, PcId, Subject};
-use kanade_ports::{Bus, BusError, BusErrorKind, Message, MessageId, PubSub, Subscription};
+use kanade_model::{
+    AgentGroups, EventKill, EventSkipped, EventStarted, ExecResult, GroupName, Heartbeat, Pattern, PcId,
+    Subject,
+};
+use kanade_ports::{Bucket, Bus, BusError, BusErrorKind, Key, Message, MessageId, PubSub, Subscription};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
+
+use crate::CatalogView;
 
 /// Subscriptions of one agent at once.
 const SUBSCRIPTIONS: usize = 64;
@@ -21,6 +27,7 @@ const REQUESTS: usize = 1024;
 pub(super) struct OwnBus {
     pc: PcId,
     bus: Arc<dyn Bus>,
+    view: CatalogView,
     subscriptions: Arc<Semaphore>,
     asked: Arc<Asked>,
 }
@@ -64,10 +71,11 @@ impl Asked {
 }
 
 impl OwnBus {
-    pub(super) fn new(pc: PcId, bus: Arc<dyn Bus>) -> Self {
+    pub(super) fn new(pc: PcId, bus: Arc<dyn Bus>, view: CatalogView) -> Self {
         Self {
             pc,
             bus,
+            view,
             subscriptions: Arc::new(Semaphore::new(SUBSCRIPTIONS)),
             asked: Arc::default(),
         }
@@ -78,7 +86,20 @@ impl OwnBus {
     }
 }
 
-/// Whether an agent may hear this. Whole subjects are compared: a pc id may hold dots.
+/// The group whose Commands these are, if they are one group's.
+fn group_of(pattern: &Pattern) -> Option<GroupName> {
+    let subject: Subject = pattern.as_str().parse().ok()?;
+    subject.as_str().strip_prefix("commands.group.")?.parse().ok()
+}
+
+/// Whether an agent is in a group now.
+fn is_member(pc: &PcId, view: &CatalogView, group: &GroupName) -> bool {
+    let groups = view.get(Bucket::AgentGroups, &Key::from(pc));
+    let groups = groups.and_then(|entry| serde_json::from_slice::<AgentGroups>(&entry.value).ok());
+    groups.is_some_and(|groups| groups.groups.contains(group))
+}
+
+/// Whether an agent may hear this, whatever group it is in. Whole subjects are compared: a pc id may hold dots.
 fn may_hear(pc: &PcId, pattern: &Pattern) -> bool {
     let wanted = pattern.as_str();
     wanted.starts_with("kill.")
@@ -144,7 +165,12 @@ impl PubSub for OwnBus {
     }
 
     async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, BusError> {
-        if !may_hear(&self.pc, pattern) {
+        let group = group_of(pattern);
+        let is_member = {
+            let (pc, view) = (self.pc.clone(), self.view.clone());
+            move |group: &GroupName| is_member(&pc, &view, group)
+        };
+        if !may_hear(&self.pc, pattern) && !group.as_ref().is_some_and(&is_member) {
             return Err(self.refused(&format!("subscribe to {pattern}")));
         }
         let held = Arc::clone(&self.subscriptions)
@@ -152,12 +178,16 @@ impl PubSub for OwnBus {
             .map_err(|_| self.refused(&format!("make more than {SUBSCRIPTIONS} subscriptions")))?;
         let asked = Arc::clone(&self.asked);
         let messages = self.bus.subscribe(pattern).await?;
-        Ok(Subscription::new(messages.inspect(move |message| {
-            let _held = &held;
-            if let Some(reply) = &message.reply {
-                asked.note(reply);
-            }
-        })))
+        // It may leave a group and go on listening.
+        let may_still_hear = move |_: &Message| ready(group.as_ref().is_none_or(&is_member));
+        Ok(Subscription::new(messages.filter(may_still_hear).inspect(
+            move |message| {
+                let _held = &held;
+                if let Some(reply) = &message.reply {
+                    asked.note(reply);
+                }
+            },
+        )))
     }
 
     async fn reply(&self, to: &Message, payload: Bytes) -> Result<(), BusError> {
@@ -235,6 +265,21 @@ mod tests {
             (">", false),
         ] {
             assert_eq!(may_hear(&pc, &pattern.parse().unwrap()), allowed, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_named_by_a_subject_of_its_own() {
+        for (pattern, group) in [
+            ("commands.group.web", Some("web")),
+            ("commands.group.a.b", Some("a.b")),
+            ("commands.group.*", None),
+            ("commands.group.>", None),
+            ("commands.group.a.*", None),
+            ("commands.pc.web", None),
+        ] {
+            let named = group_of(&pattern.parse().unwrap());
+            assert_eq!(named.as_ref().map(GroupName::as_str), group, "{pattern}");
         }
     }
 

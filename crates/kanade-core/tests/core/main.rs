@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod agent_ports;
+mod broker;
 mod committing;
 mod documents;
 mod firing;
+mod holding;
 mod killing;
 mod presence;
 mod projecting;
+mod retained;
 mod upkeep;
 mod world;

@@ -25,6 +25,8 @@ use kanade_ports::{
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::broker::Broker;
+
 /// No condition takes longer than this.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -36,19 +38,28 @@ pub(crate) struct World {
     pub(crate) bus: Arc<EmbeddedBus>,
     /// Every Command since the start.
     pub(crate) commands: Subscription,
+    /// Retains Commands, where the deployment does.
+    pub(crate) broker: Option<Arc<Broker>>,
     running: Running,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
-        Self::start(clock, Arc::default(), Arc::default(), 1).await
+        Self::start(clock, Arc::default(), Arc::default(), None, 1).await
+    }
+
+    /// A world in which a broker retains Commands.
+    pub(crate) async fn with_broker() -> Self {
+        let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
+        Self::start(clock, Arc::default(), Arc::default(), Some(Arc::default()), 1).await
     }
 
     async fn start(
         clock: ManualClock,
         store: Arc<FaultyStore>,
         catalog: Arc<FaultyCatalog>,
+        broker: Option<Arc<Broker>>,
         seed: u64,
     ) -> Self {
         let bus = Arc::new(EmbeddedBus::new());
@@ -59,7 +70,10 @@ impl World {
             bus: bus.clone(),
             clock: Arc::new(clock.clone()),
             ids: Arc::new(SeededIds::new(seed)),
-            abilities: Abilities::default(),
+            abilities: Abilities {
+                retained: broker.clone().map(|broker| broker.on(&bus)),
+                ..Abilities::default()
+            },
         };
         let (services, running) = Services::start(ports, Settings::default()).await;
         let world = Self {
@@ -69,6 +83,7 @@ impl World {
             catalog,
             bus,
             commands,
+            broker,
             running,
         };
         world
@@ -84,12 +99,13 @@ impl World {
             clock,
             store,
             catalog,
+            broker,
             running,
             ..
         } = self;
         drop(services);
         running.stop(DEADLINE).await;
-        Self::start(clock, store, catalog, 2).await
+        Self::start(clock, store, catalog, broker, 2).await
     }
 
     async fn bus_has_listeners(&self) -> bool {
@@ -411,6 +427,7 @@ delegate! {
     audit(query: &ports::AuditQuery) -> ports::Page<ports::AuditRecord>;
     dead_letters(after: Option<&ports::Position>, limit: usize) -> ports::Page<ports::DeadLetterRecord>;
     key(key: &str) -> Option<ports::KeyRecord>;
+    mark(name: &str) -> Option<Timestamp>;
     prunable(cut: &ports::RetentionCut, limit: usize) -> ports::Forget;
 }
 

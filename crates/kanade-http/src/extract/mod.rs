@@ -7,6 +7,7 @@ mod idempotency;
 mod page;
 mod path;
 mod query;
+mod upload;
 
 pub(crate) use body::{Document, Json};
 pub(crate) use conditional::{DeleteIf, ETag, IfMatch, IfNoneMatch, Unless};
@@ -14,6 +15,7 @@ pub(crate) use idempotency::{IdempotencyKey, REPLAYED};
 pub(crate) use page::{Linked, PageParams, PageRequest, by_id, whole};
 pub(crate) use path::Path;
 pub(crate) use query::{Query, filter, parsed, read};
+pub(crate) use upload::Upload;
 
 /// The text of a header that is fit for a log line or a record: printable ASCII, at least one character.
 fn printable(value: &http::HeaderValue, longest: usize) -> Option<&str> {

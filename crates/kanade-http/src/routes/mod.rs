@@ -7,10 +7,12 @@ mod dead_letters;
 mod document;
 mod events;
 mod executions;
+mod fleet;
 mod groups;
 mod health;
 mod inventory;
 mod jobs;
+mod releases;
 mod results;
 mod run;
 mod schedules;
@@ -28,6 +30,8 @@ pub(crate) struct Routes {
     pub(crate) ordinary: OpenApiRouter<App>,
     /// Wait for an agent, for as long as the caller says.
     pub(crate) waiting: OpenApiRouter<App>,
+    /// Take in what is large, for as long as it comes.
+    pub(crate) uploads: OpenApiRouter<App>,
     /// Do not end by themselves.
     pub(crate) streams: OpenApiRouter<App>,
     /// For agents, which show themselves in another way than operators.
@@ -74,6 +78,11 @@ impl Routes {
                 .routes(routes!(inventory::jobs))
                 .routes(routes!(inventory::by_job))
                 .routes(routes!(inventory::of_agent))
+                .routes(routes!(releases::list))
+                .routes(routes!(releases::get, releases::delete))
+                .routes(routes!(releases::rollout))
+                .routes(routes!(fleet::health))
+                .routes(routes!(fleet::broker))
                 .routes(routes!(audit::list))
                 .routes(routes!(dead_letters::list))
                 .routes(routes!(document::openapi)),
@@ -81,6 +90,7 @@ impl Routes {
                 .routes(routes!(run::run))
                 .routes(routes!(agents::ping))
                 .routes(routes!(agents::logs)),
+            uploads: OpenApiRouter::default().routes(routes!(releases::publish)),
             streams: OpenApiRouter::default().routes(routes!(events::events)),
             gateway: OpenApiRouter::default().routes(routes!(gateway::connect)),
         }

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, response::IntoResponse};
 use http::StatusCode;
-use kanade_core::{Schedules, Stored};
+use kanade_core::{Holds, Schedules, Stored};
 use kanade_model::{Caller, Schedule, ScheduleId, api};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -26,22 +26,24 @@ const NAME: usize = 40;
     get, path = "/api/schedules", operation_id = "list_schedules", tag = "schedules",
     params(PageParams),
     responses((
-        status = 200, description = "By id; all that fits 4 MiB unless `limit` says less", body = Vec<Schedule>,
+        status = 200, description = "By id; all that fits 4 MiB unless `limit` says less",
+        body = Vec<api::ScheduleShown>,
         headers(("Link" = String, description = "`rel=\"next\"`: the rest"))
     ))
 )]
 pub(super) async fn list(
     State(schedules): State<Schedules>,
     page: PageRequest,
-) -> Result<Linked<Vec<Schedule>>, Problem> {
+) -> Result<Linked<Vec<api::ScheduleShown>>, Problem> {
     let after = page.after(LIST)?;
+    let holds = schedules.holds().await?;
     let id = |stored: &Stored<Schedule>| stored.document.id.to_string();
     let bytes = |stored: &Stored<Schedule>| {
         let target = &stored.document.target;
         ENVELOPE + NAME * (target.pcs.len() + target.groups.len())
     };
     let listed = by_id(schedules.list(), page.limit(), after.as_ref(), id, bytes);
-    Ok(page.answer(LIST, listed.map(|stored| stored.document)))
+    Ok(page.answer(LIST, listed.map(|stored| shown(stored.document, &holds))))
 }
 
 /// Stores a schedule
@@ -86,7 +88,7 @@ pub(super) async fn put(
         IfNoneMatch,
     ),
     responses(
-        (status = 200, description = "The schedule", body = Schedule,
+        (status = 200, description = "The schedule", body = api::ScheduleShown,
             headers(("ETag" = String, description = "The revision of the document"))),
         (status = 304, description = "The caller has it"),
         (status = 404, description = "No such schedule"),
@@ -97,8 +99,14 @@ pub(super) async fn get(
     Path(id): Path<ScheduleId>,
     known: IfNoneMatch,
 ) -> Result<impl IntoResponse, Problem> {
-    let stored = schedules.get(&id).await?;
-    Ok(Unless(known, ETag(stored.revision), Json(stored.document)))
+    let (stored, holds) = (schedules.get(&id).await?, schedules.holds().await?);
+    let schedule = shown(stored.document, &holds);
+    Ok(Unless(known, ETag(stored.revision), Json(schedule)))
+}
+
+fn shown(schedule: Schedule, holds: &Holds) -> api::ScheduleShown {
+    let held = holds.on(&schedule);
+    api::ScheduleShown { schedule, held }
 }
 
 /// Deletes a schedule

@@ -143,6 +143,7 @@ delegate! {
     facts_by(job: &JobId, after: Option<&Position>, limit: usize) -> Page<Facts>;
     audit(query: &AuditQuery) -> Page<AuditRecord>;
     key(key: &str) -> Option<KeyRecord>;
+    mark(name: &str) -> Option<Timestamp>;
     prunable(cut: &RetentionCut, limit: usize) -> Forget;
 }
 

@@ -21,10 +21,13 @@ async fn a_server_that_lives_says_ok() {
 async fn a_server_is_ready_when_every_part_is_well() {
     let world = World::new().await;
     let ready = world.get("/readyz").send().await.expect(200);
-    has_fields(&ready, &["ready", "checks"]);
+    has_fields(&ready, &["ready", "checks", "bus"]);
     assert_eq!(
         ready,
-        json!({ "ready": true, "checks": { "bus": "ok", "catalog": "ok", "store": "ok" } })
+        json!({
+            "ready": true, "checks": { "bus": "ok", "catalog": "ok", "store": "ok" },
+            "bus": { "outages": 0, "dropped": 0 },
+        })
     );
 }
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::world::World;
 
 /// The routes of the contract and ours beside them.
-const ROUTES: [&str; 50] = [
+const ROUTES: [&str; 57] = [
+    "DELETE /api/agents/releases/{version}",
     "DELETE /api/agents/{pc_id}/groups/{group}",
     "DELETE /api/groups/{name}/config",
     "DELETE /api/jobs/{id}",
@@ -15,6 +16,8 @@ const ROUTES: [&str; 50] = [
     "DELETE /api/schedules/{id}",
     "GET /api/agent/ws",
     "GET /api/agents",
+    "GET /api/agents/releases",
+    "GET /api/agents/releases/{version}",
     "GET /api/agents/{pc_id}",
     "GET /api/agents/{pc_id}/effective_config",
     "GET /api/agents/{pc_id}/groups",
@@ -27,12 +30,14 @@ const ROUTES: [&str; 50] = [
     "GET /api/executions/{exec_id}",
     "GET /api/executions/{exec_id}/targets",
     "GET /api/groups/{name}/config",
+    "GET /api/health/fleet",
     "GET /api/inventory/by-job/{id}",
     "GET /api/inventory/jobs",
     "GET /api/inventory/{pc_id}",
     "GET /api/jobs",
     "GET /api/jobs/{id}",
     "GET /api/jobs/{id}/history",
+    "GET /api/jetstream/status",
     "GET /api/openapi.json",
     "GET /api/pcs/{pc_id}/config",
     "GET /api/results",
@@ -43,6 +48,8 @@ const ROUTES: [&str; 50] = [
     "GET /health",
     "GET /livez",
     "GET /readyz",
+    "POST /api/agents/publish",
+    "POST /api/agents/rollout",
     "POST /api/agents/{pc_id}/groups",
     "POST /api/agents/{pc_id}/ping",
     "POST /api/exec/{job_id}",
@@ -126,7 +133,8 @@ async fn every_operation_has_a_name_a_summary_a_tag_and_its_errors() {
             );
             let problem = &response["content"]["application/problem+json"]["schema"]["$ref"];
             let is_problem = status == "default" || status.starts_with(['4', '5']);
-            if is_problem && route != "GET /readyz" {
+            let tells_itself = ["GET /readyz", "GET /api/health/fleet"].contains(&route.as_str());
+            if is_problem && !tells_itself {
                 assert_eq!(problem, "#/components/schemas/Problem", "{route} {status}");
             }
         }

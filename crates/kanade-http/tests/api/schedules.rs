@@ -1,3 +1,9 @@
+use std::sync::Arc;
+
+use kanade_core::{Abilities, Ports, Running, Services, Settings};
+use kanade_http::HttpSettings;
+use kanade_memory::SeededIds;
+use kanade_model::Caller;
 use serde_json::{Value, json};
 
 use crate::world::{World, has_fields};
@@ -183,4 +189,75 @@ async fn a_summary_has_exactly_the_fields_of_the_contract() {
         .await
         .expect(200);
     has_fields(&stored, &["id", "cron", "enabled", "job_id"]);
+}
+
+/// The API of another server on the same store and catalog, which other servers share.
+async fn on_a_shared_catalog(world: &mut World) -> Running {
+    let ports = Ports {
+        store: world.store.clone(),
+        catalog: world.catalog.clone(),
+        bus: world.bus.clone(),
+        clock: Arc::new(world.clock.clone()),
+        ids: Arc::new(SeededIds::new(2)),
+        abilities: Abilities::default(),
+    };
+    let settings = Settings {
+        history_required: true,
+        ..Settings::default()
+    };
+    let (services, running) = Services::start(ports, settings).await;
+    world.router = kanade_http::router(services.clone(), HttpSettings::default());
+    world.services = services;
+    running
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_held_is_shown_with_the_reason_until_it_is_not() {
+    let mut world = world().await;
+    let mut once = nightly();
+    once["id"] = json!("once");
+    once["mode"] = json!("once_per_pc");
+    for document in [&once, &nightly()] {
+        world
+            .post("/api/schedules")
+            .json(document)
+            .send()
+            .await
+            .expect(200);
+    }
+    let unheld = world.get("/api/schedules").send().await.expect(200);
+    assert!(
+        unheld
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|schedule| schedule.get("held").is_none())
+    );
+
+    let _running = on_a_shared_catalog(&mut world).await;
+    let listed = world.get("/api/schedules").send().await.expect(200);
+    assert!(listed[0].get("held").is_none(), "it fires at each tick: {listed}");
+    let reason = listed[1]["held"]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("--start-fresh") && reason.contains("kanade import"),
+        "{reason}"
+    );
+    let shown = world.get("/api/schedules/once").send().await.expect(200);
+    assert_eq!(shown, listed[1]);
+    let mut without = shown.clone();
+    without.as_object_mut().unwrap().remove("held");
+    assert_eq!(without, unheld[1], "everything else is as it was");
+
+    let schedules = &world.services.schedules;
+    assert!(schedules.start_fresh(&Caller::operator()).await.unwrap());
+    assert_eq!(world.get("/api/schedules").send().await.expect(200), unheld);
+}
+
+#[tokio::test]
+async fn what_is_shown_of_a_held_schedule_is_not_a_document_to_store() {
+    let world = world().await;
+    let mut document = nightly();
+    document["held"] = json!({"reason": "x"});
+    let answer = world.post("/api/schedules").json(&document).send().await;
+    assert_eq!(answer.problem(400), "unknown field `held`");
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use kanade_core::{Abilities, Ports, Running, Services, Settings};
 use kanade_http::HttpSettings;
-use kanade_memory::{EmbeddedBus, ManualClock, SeededIds};
+use kanade_memory::{EmbeddedBus, ManualClock, MemoryReleases, SeededIds};
 use kanade_model::{Command, EventStarted, ExecResult, Heartbeat, ResultId, Subject};
 use kanade_ports::{Bucket, Catalog, Clock, ExecutionStore, MessageId, Precondition, PubSub, Subscription};
 use serde_json::{Value, json};
@@ -41,7 +41,14 @@ impl World {
     }
 
     pub(crate) async fn with(settings: HttpSettings) -> Self {
+        Self::able(settings, Abilities::default()).await
+    }
+
+    /// Of a deployment with these abilities; releases it keeps in any case.
+    pub(crate) async fn able(settings: HttpSettings, mut abilities: Abilities) -> Self {
         let clock = ManualClock::new(NOW.parse().unwrap());
+        let releases = || Arc::new(MemoryReleases::new(Arc::new(clock.clone()))) as _;
+        abilities.releases.get_or_insert_with(releases);
         let (store, catalog, bus) = (Arc::default(), Arc::default(), Arc::new(EmbeddedBus::new()));
         let commands = bus.subscribe(&"commands.>".parse().unwrap()).await.unwrap();
         let ports = Ports {
@@ -50,7 +57,7 @@ impl World {
             bus: bus.clone(),
             clock: Arc::new(clock.clone()),
             ids: Arc::new(SeededIds::new(1)),
-            abilities: Abilities::default(),
+            abilities,
         };
         let (services, running) = Services::start(ports, Settings::default()).await;
         Self {

@@ -93,6 +93,7 @@ pub(super) struct State {
     pub(super) audit: Table<i64, AuditRecord, TrailList>,
     pub(super) dead_letters: Table<i64, DeadLetterRecord, TrailList>,
     pub(super) keys: Table<String, (String, KeyRecord), TrailList>,
+    pub(super) marks: BTreeMap<String, Timestamp>,
     audit_ids: BTreeMap<Uuid, i64>,
     /// The numbers last given; never given again, whatever is forgotten.
     last_audit: i64,
@@ -133,6 +134,7 @@ impl State {
                 ]
             }),
             keys: Table::new(|(key, record)| vec![(TrailList::Age, place(record.at, key))]),
+            marks: BTreeMap::new(),
             audit_ids: BTreeMap::new(),
             last_audit: 0,
             last_letter: 0,
@@ -174,6 +176,12 @@ impl State {
                 set.runs.load(*id, row.clone());
             }
         }
+        for exec_id in &needs.runs_of {
+            let list = RunList::Of(exec_id.as_str().to_owned());
+            for (_, row) in self.runs.forwards(&list, None) {
+                set.runs.load(row.result_id, row.clone());
+            }
+        }
         for id in &needs.agents {
             if let Some(row) = self.agents.get(id) {
                 set.agents.load(id.clone(), row.clone());
@@ -187,6 +195,11 @@ impl State {
         for key in &needs.keys {
             if let Some((_, row)) = self.keys.get(key) {
                 set.keys.load(key.clone(), row.clone());
+            }
+        }
+        for name in &needs.marks {
+            if let Some(at) = self.marks.get(name) {
+                set.marks.load(name.clone(), *at);
             }
         }
         set.audit_ids = needs
@@ -221,6 +234,9 @@ impl State {
         }
         for row in set.keys.changed() {
             self.keys.put(row.key.clone(), (row.key.clone(), row.now.clone()));
+        }
+        for row in set.marks.changed() {
+            self.marks.insert(row.key.clone(), *row.now);
         }
         self.orders.extend(set.orders);
         self.outputs.extend(set.outputs);

@@ -1,6 +1,6 @@
-//! Audit entries, dead letters and idempotency keys.
+//! Audit entries, dead letters, idempotency keys and marks.
 
-use kanade_model::AuditEvent;
+use kanade_model::{AuditEvent, Timestamp};
 use kanade_ports::{AuditRecord, DeadLetter, DeadLetterRecord, KeyRecord};
 use redb::TableDefinition;
 use uuid::Uuid;
@@ -123,4 +123,39 @@ pub(crate) fn kept_key(key: &str) -> Key {
 /// Every idempotency key, by the time it was used.
 pub(crate) fn old_keys() -> List {
     List::by_moment(Key::list(0))
+}
+
+/// Something that has happened, and when.
+pub(crate) struct Mark {
+    pub(crate) name: String,
+    pub(crate) at: Timestamp,
+}
+
+impl Record for Mark {
+    const NAME: &'static str = "mark";
+    const ROWS: Definition = TableDefinition::new("marks");
+    const LISTS: Option<Definition> = None;
+
+    fn key(&self) -> Key {
+        mark(&self.name)
+    }
+
+    fn places(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&self.at)
+    }
+
+    fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        Some(Self {
+            name: Parts(key).last()?.to_owned(),
+            at: serde_json::from_slice(value).ok()?,
+        })
+    }
+}
+
+pub(crate) fn mark(name: &str) -> Key {
+    Key::new().last(name)
 }

@@ -4,7 +4,7 @@
 use futures::{TryStreamExt, stream::BoxStream};
 use kanade_model::{ResultId, Timestamp};
 use kanade_ports::{
-    Output, Page, PageBuilder, Position, Progress, Run, RunFilter, RunQuery, RunRecord, TextFilter,
+    Output, Page, PageBuilder, Position, Progress, Run, RunFilter, RunQuery, RunRecord, RunTally, TextFilter,
 };
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteRow};
 
@@ -43,6 +43,33 @@ pub(crate) async fn overdue(
         .with_limit(limit)
         .all(conn)
         .await
+}
+
+/// Counts entries of the index. No row is read: nothing of one is asked for, so SQLite puts off looking for it.
+pub(crate) async fn tally(
+    conn: &mut SqliteConnection,
+    since: Timestamp,
+    at_most: usize,
+) -> Result<RunTally, Fault> {
+    let counted = |outcome| {
+        format!(
+            "(SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_newest \
+             WHERE outcome = '{}' AND started_at >= ?1 LIMIT ?2))",
+            outcome_text(outcome)
+        )
+    };
+    let (succeeded, failed) = (counted(RunFilter::Success), counted(RunFilter::Failure));
+    let tally = Statement::new(format!("SELECT {succeeded}, {failed}"))
+        .with_time(since)
+        .with_limit(at_most)
+        .one(conn, |columns| {
+            let (succeeded, failed) = (columns.take::<u64>()?, columns.take()?);
+            Ok(RunTally {
+                ended: succeeded + failed,
+                failed,
+            })
+        });
+    Ok(tally.await?.unwrap_or_default())
 }
 
 pub(crate) async fn list(conn: &mut SqliteConnection, query: &RunQuery) -> Result<Page<RunRecord>, Fault> {

@@ -1,5 +1,6 @@
-//! Questions about what happened besides executions: audit entries, dead letters, idempotency keys.
+//! Questions about what happened besides executions: audit entries, dead letters, idempotency keys, marks.
 
+use kanade_model::Timestamp;
 use kanade_ports::{AuditQuery, AuditRecord, DeadLetterRecord, KeyRecord, Page, Position, SCAN_LIMIT};
 use sqlx::SqliteConnection;
 
@@ -67,6 +68,14 @@ pub(crate) async fn key(conn: &mut SqliteConnection, key: &str) -> Result<Option
         .record::<(String, KeyRecord)>(conn)
         .await?;
     Ok(found.map(|(_, record)| record))
+}
+
+pub(crate) async fn mark(conn: &mut SqliteConnection, name: &str) -> Result<Option<Timestamp>, Fault> {
+    let found = Statement::select::<(String, Timestamp)>("WHERE name = ?1")
+        .with(name)
+        .record::<(String, Timestamp)>(conn)
+        .await?;
+    Ok(found.map(|(_, at)| at))
 }
 
 fn numbered(number: i64) -> Position {

@@ -3,7 +3,8 @@
 use kanade_model::{EventStarted, ExecutionStatus, RequestId, ResultId, TargetState};
 use kanade_ports::{
     AuditQuery, Bucket, Catalog, CatalogReader, Change, ChangeSet, ExecutionQuery, ExecutionStore, Forget,
-    IdempotencyKey, Position, Precondition, RetentionCut, RunFilter, RunQuery, TargetQuery, TextFilter,
+    IdempotencyKey, PastExecution, Position, Precondition, RetentionCut, RunFilter, RunQuery, Standing,
+    TargetQuery, TextFilter,
 };
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ async fn every_statement_walks_an_index_in_its_order() {
             ["SELECT", "INSERT", "UPDATE", "DELETE"]
                 .iter()
                 .any(|verb| text.starts_with(verb))
+                // Other tests of this process may read old files, whose tables are not ours.
+                && !text.contains("FROM \"")
         })
         .collect();
     assert!(texts.len() > 60, "the statements were recorded: {}", texts.len());
@@ -95,6 +98,11 @@ async fn a_list_is_a_range_of_the_index_that_is_made_for_it() {
         ),
         (
             "runs",
+            "SELECT count(*) FROM (SELECT 1",
+            "runs_newest (outcome=? AND started_at>?)",
+        ),
+        (
+            "runs",
             "exec_id = ?1 AND outcome",
             "runs_of_execution (exec_id=? AND outcome=? AND started_at>? AND (started_at,result_id)<",
         ),
@@ -158,6 +166,8 @@ fn is_walk(step: &str) -> bool {
     let scans_what_it_is_given = step.contains("VIRTUAL TABLE")
         || step.contains("VALUES CLAUSE")
         || step == "SCAN CONSTANT ROW"
+        // What a query within the query gives; its own steps stand beside it.
+        || step.starts_with("SCAN (subquery-")
         // Asked for everything that these indexes hold: all that is live, the oldest open kills.
         || step.ends_with("USING COVERING INDEX executions_live")
         || step.ends_with("USING INDEX executions_with_open_kill");
@@ -221,6 +231,22 @@ async fn write_everything(world: &World) {
         keys: vec!["k".into()],
     });
     store.apply(&[ChangeSet::of(sent).and(forget)]).await.unwrap();
+    let marked = Change::Mark {
+        name: "m".into(),
+        at: at(0),
+    };
+    let Change::Fire(new) = fire(78, 1).lead else {
+        panic!("a firing fires")
+    };
+    let past = Change::TakeOver(Box::new(PastExecution {
+        exec_id: exec(77),
+        initiated_by: new.initiated_by,
+        initiated_at: new.initiated_at,
+        order: new.order,
+        limits: new.limits,
+        standing: Standing::Over,
+    }));
+    store.apply(&[ChangeSet::of(marked).and(past)]).await.unwrap();
 }
 
 async fn ask_everything(world: &World) {
@@ -266,6 +292,7 @@ async fn ask_everything(world: &World) {
     store.sends(&exec(1)).await.unwrap();
     store.run(&ResultId(Uuid::now_v7())).await.unwrap();
     store.overdue_runs(at(9), 10).await.unwrap();
+    store.tally(at(1), 10).await.unwrap();
     store.agent(&pc(1)).await.unwrap();
     store.agents(after.as_ref(), 10).await.unwrap();
     store.facts_of(&pc(1)).await.unwrap();
@@ -280,6 +307,7 @@ async fn ask_everything(world: &World) {
     }
     store.dead_letters(after.as_ref(), 10).await.unwrap();
     store.key("k").await.unwrap();
+    store.mark("m").await.unwrap();
     let cut = RetentionCut {
         executions: at(9),
         audit: at(9),

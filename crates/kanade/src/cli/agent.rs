@@ -10,6 +10,7 @@ use super::{
     failure::Done,
     install::Install,
     output::{Paging, ago},
+    releases::{self, Publish, Releases, Rollout},
     table::{Cell, Tone},
     when,
 };
@@ -38,6 +39,9 @@ pub(crate) enum AgentCommand {
         #[arg(long, value_name = "LINES", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         tail: u32,
     },
+    Releases(Releases),
+    Publish(Publish),
+    Rollout(Rollout),
     Install(Install),
 }
 
@@ -56,6 +60,9 @@ pub(super) async fn run(command: AgentCommand, global: &Global, context: &Contex
     let Context { client, out } = context;
     match command {
         AgentCommand::Install(install) => install.run(global, out),
+        AgentCommand::Releases(command) => releases::releases(command, context).await,
+        AgentCommand::Publish(publish) => releases::publish(publish, context).await,
+        AgentCommand::Rollout(rollout) => releases::rollout(rollout, context).await,
         AgentCommand::List(paging) => out.list(client.agents(), &paging, &HEADS, row).await,
         AgentCommand::Show { pc } => {
             let agent = client.agent(&pc).await?;

@@ -7,18 +7,21 @@ mod apply;
 mod completions;
 mod config;
 mod diff;
+mod doctor;
 mod document;
 mod exec;
 mod execution;
 mod failure;
 mod files;
 mod group;
+mod import;
 mod install;
 mod inventory;
 mod job;
 mod kill;
 mod output;
 mod record;
+mod releases;
 mod result;
 mod run;
 mod schedule;
@@ -131,11 +134,14 @@ pub(crate) enum Operator {
     /// Look at what came back
     #[command(subcommand, visible_alias = "result")]
     Results(result::ResultCommand),
+    Health(releases::Health),
     Audit(record::Audit),
     /// Look at the facts that inventory jobs collect
     #[command(subcommand)]
     Inventory(inventory::InventoryCommand),
     DeadLetters(record::DeadLetters),
+    Import(import::Import),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
 
@@ -185,9 +191,12 @@ async fn attempt(command: Operator, global: &Global) -> Done {
         Operator::Tls(command) => tls::run(&command, &context.out),
         Operator::Executions(command) => execution::run(command, &context).await,
         Operator::Results(command) => result::run(command, &context).await,
+        Operator::Health(_) => releases::health(&context).await,
         Operator::Audit(audit) => record::audit(audit, &context).await,
         Operator::Inventory(command) => inventory::run(command, &context).await,
         Operator::DeadLetters(letters) => record::dead_letters(letters, &context).await,
+        Operator::Doctor(command) => doctor::run(command, &context).await,
+        Operator::Import(command) => import::run(command, &context.out).await,
         Operator::Completions(completions) => completions::run(&completions, &context.out),
     }
 }

@@ -1,8 +1,10 @@
 //! `kanade schedule`.
 
+use std::cell::RefCell;
+
 use clap::Subcommand;
 use kanade_client::Precondition;
-use kanade_model::{Mode, Schedule, ScheduleId, Target};
+use kanade_model::{Mode, Schedule, ScheduleId, Target, api};
 
 use super::{
     Context,
@@ -59,10 +61,7 @@ pub(super) async fn run(command: ScheduleCommand, context: &Context) -> Done {
     let Context { client, out } = context;
     match command {
         ScheduleCommand::Apply(apply) => apply::run::<Schedule>(&apply, context).await,
-        ScheduleCommand::List(paging) => {
-            out.list(client.schedules(), &paging, &HEADS, |schedule, _| row(schedule))
-                .await
-        }
+        ScheduleCommand::List(paging) => list(&paging, context).await,
         ScheduleCommand::Show { schedule } => {
             let schedule = client.schedule(&schedule).await?.document;
             out.show(&schedule, |schedule| yaml(schedule).trim_end().to_owned())
@@ -80,6 +79,21 @@ pub(super) async fn run(command: ScheduleCommand, context: &Context) -> Done {
     }
 }
 
+async fn list(paging: &Paging, Context { client, out }: &Context) -> Done {
+    let held = RefCell::new(None);
+    let listed = out.list(client.schedules(), paging, &HEADS, |schedule, _| {
+        if let Some(why) = &schedule.held {
+            held.borrow_mut().get_or_insert_with(|| why.reason.clone());
+        }
+        row(schedule)
+    });
+    listed.await?;
+    if let Some(reason) = held.into_inner() {
+        out.note(&format!("held: {reason}"));
+    }
+    Ok(())
+}
+
 async fn enable(id: &ScheduleId, context: &Context) -> Done {
     let read = context.client.schedule(id).await?;
     if read.document.enabled {
@@ -93,18 +107,18 @@ async fn enable(id: &ScheduleId, context: &Context) -> Done {
     context.out.say(&format!("schedule {id} enabled"))
 }
 
-const HEADS: [&str; 6] = ["SCHEDULE", "CRON (UTC)", "JOB", "TARGET", "MODE", "ENABLED"];
+const HEADS: [&str; 6] = ["SCHEDULE", "CRON (UTC)", "JOB", "TARGET", "MODE", "STATE"];
 
-fn row(schedule: &Schedule) -> Vec<Cell> {
+fn row(api::ScheduleShown { schedule, held }: &api::ScheduleShown) -> Vec<Cell> {
     let mode = match schedule.mode {
         Mode::EveryTick => "every_tick",
         Mode::OncePerPc => "once_per_pc",
         Mode::OncePerTarget => "once_per_target",
     };
-    let enabled = if schedule.enabled {
-        ("yes", Tone::Good)
-    } else {
-        ("no", Tone::Odd)
+    let state = match held {
+        _ if !schedule.enabled => ("disabled", Tone::Odd),
+        Some(_) => ("held", Tone::Bad),
+        None => ("enabled", Tone::Good),
     };
     vec![
         (&schedule.id).into(),
@@ -112,7 +126,7 @@ fn row(schedule: &Schedule) -> Vec<Cell> {
         (&schedule.job_id).into(),
         target(&schedule.target).into(),
         mode.into(),
-        Cell::toned(enabled.0, enabled.1),
+        Cell::toned(state.0, state.1),
     ]
 }
 
@@ -159,7 +173,7 @@ mod tests {
             (json!({"pcs": ["a", "b", "c", "d", "e"]}), "pc a, b, c and 2 more"),
             (json!({}), "-"),
         ] {
-            let schedule: Schedule = serde_json::from_value(json!({
+            let schedule: api::ScheduleShown = serde_json::from_value(json!({
                 "id": "nightly", "cron": "0 0 2 * * *", "job_id": "backup", "target": targets, "mode": "once_per_pc",
                 "enabled": false
             }))
@@ -168,9 +182,32 @@ mod tests {
             let texts: Vec<&str> = row.iter().map(|cell| cell.text.as_str()).collect();
             assert_eq!(
                 texts,
-                ["nightly", "0 0 2 * * *", "backup", text, "once_per_pc", "no"]
+                [
+                    "nightly",
+                    "0 0 2 * * *",
+                    "backup",
+                    text,
+                    "once_per_pc",
+                    "disabled"
+                ]
             );
             assert_eq!(row.len(), HEADS.len());
+        }
+    }
+
+    #[test]
+    fn a_schedule_is_enabled_disabled_or_held() {
+        for (enabled, held, state, tone) in [
+            (true, json!(null), "enabled", Tone::Good),
+            (true, json!({"reason": "x"}), "held", Tone::Bad),
+            (false, json!({"reason": "x"}), "disabled", Tone::Odd),
+            (false, json!(null), "disabled", Tone::Odd),
+        ] {
+            let schedule = serde_json::from_value(json!({
+                "id": "nightly", "cron": "0 0 2 * * *", "job_id": "backup", "enabled": enabled, "held": held
+            }))
+            .unwrap();
+            assert_eq!(row(&schedule).last(), Some(&Cell::toned(state, tone)));
         }
     }
 }

@@ -135,6 +135,7 @@ impl Config {
             ("server.header_timeout", self.server.header_timeout.0.is_zero()),
             ("server.request_timeout", self.server.request_timeout.0.is_zero()),
             ("kill.repeat", self.kill.repeat.0.is_zero()),
+            ("releases.max_size", self.releases.max_size == 0),
         ] {
             if is_zero {
                 wrong(key, "more than zero is wanted".into())?;
@@ -166,6 +167,7 @@ impl Config {
             keep_executions: self.retention.executions.0,
             keep_audit: self.retention.audit.0,
             keep_keys: self.retention.idempotency_keys.0,
+            history_required: self.catalog == Catalog::Nats,
             ..kanade_core::Settings::default()
         }
     }

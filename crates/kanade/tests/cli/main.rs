@@ -6,7 +6,9 @@
 mod apply;
 mod ask;
 mod double;
+mod import;
 mod lists;
 mod machine;
+mod releases;
 mod usage;
 mod watch;

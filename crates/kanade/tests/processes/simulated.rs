@@ -125,7 +125,7 @@ async fn beat(link: &AgentLink, pc_id: &PcId) {
     let heartbeat = Heartbeat {
         pc_id: pc_id.clone(),
         at: SystemClock.now(),
-        agent_version: "0.0.0".into(),
+        agent_version: "0.31.0".into(),
         hostname: None,
         os_family: None,
     };

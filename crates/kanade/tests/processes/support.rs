@@ -67,6 +67,13 @@ impl Place {
         Server::start(host, &["serve", "--config", text(&config)])
     }
 
+    /// A server with more said on its command line.
+    pub(crate) fn serve_with(&self, arguments: &[&str]) -> Server {
+        let config = self.path("kanade.toml");
+        let all = [&["serve", "--config", text(&config)], arguments].concat();
+        Server::start(&Host::default(), &all)
+    }
+
     /// A server with three agents and the sample jobs.
     pub(crate) fn demo(&self) -> Server {
         let (config, data) = (self.path("kanade.toml"), self.path("data"));

@@ -1,6 +1,10 @@
 //! A server whose catalog and bus are NATS, as a fleet of 0.30 has them.
 
+mod agent;
+mod doctor;
 mod documents;
+mod habits;
+mod held;
 mod old_agent;
 mod outage;
 mod reports;
@@ -30,6 +34,13 @@ impl Deployment {
         Self::on(NatsServer::start().await)
     }
 
+    /// The same with more settings of `[execution]`.
+    async fn with(execution: &str) -> Self {
+        let broker = NatsServer::start().await;
+        let place = Self::place_with(&broker.url(), execution);
+        Self { broker, place }
+    }
+
     fn on(broker: NatsServer) -> Self {
         let place = Self::place(&broker.url());
         Self { broker, place }
@@ -37,8 +48,12 @@ impl Deployment {
 
     /// A place for a server that finds the broker there.
     fn place(url: &str) -> Place {
+        Self::place_with(url, "")
+    }
+
+    fn place_with(url: &str, execution: &str) -> Place {
         let more = format!(
-            "[bus]\nkind = 'nats'\n[nats]\nurl = '{url}'\n[server]\nbind = '127.0.0.1:0'\n[execution]\nresend_after = '1s'\n\
+            "[bus]\nkind = 'nats'\n[nats]\nurl = '{url}'\n[server]\nbind = '127.0.0.1:0'\n[execution]\nresend_after = '1s'\n{execution}\
              [kill]\nrepeat = '500ms'\nwindow = '3s'\n[log]\nlevel = 'info,kanade_http=warn'\n"
         );
         Place::without_agent("sqlite", "nats", &more)

@@ -28,8 +28,23 @@ pub(crate) struct OldAgent {
     _tasks: JoinSet<()>,
 }
 
+/// What it does differently from one that runs everything at once and reports it at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Habits {
+    /// How long it waits before it starts anything. It hears no kill meanwhile.
+    pub(crate) jitter: Duration,
+    /// How long its scripts run, unless they are killed.
+    pub(crate) runs_for: Duration,
+    /// It says that it starts and nothing more, as where the interpreter is missing or the result is too large.
+    pub(crate) never_ends: bool,
+    /// How long its reports lie on its disk; heartbeats overtake them.
+    pub(crate) reports_after: Duration,
+}
+
 struct Shared {
     pc: String,
+    habits: Habits,
+    client: async_nats::Client,
     jetstream: Context,
     memory: Mutex<Memory>,
 }
@@ -37,6 +52,8 @@ struct Shared {
 #[derive(Default)]
 struct Memory {
     known: VecDeque<String>,
+    /// Execution → how often a Command of it came.
+    heard: BTreeMap<String, usize>,
     /// Execution → how often it was run.
     runs: BTreeMap<String, usize>,
 }
@@ -44,6 +61,10 @@ struct Memory {
 impl OldAgent {
     /// Starts one; it is listening when this returns.
     pub(crate) async fn start(url: &str, pc: &str) -> Self {
+        Self::with(url, pc, Habits::default()).await
+    }
+
+    pub(crate) async fn with(url: &str, pc: &str, habits: Habits) -> Self {
         let client = async_nats::ConnectOptions::new()
             .retry_on_initial_connect()
             .connect(url)
@@ -51,6 +72,8 @@ impl OldAgent {
             .unwrap();
         let shared = Arc::new(Shared {
             pc: pc.to_owned(),
+            habits,
+            client: client.clone(),
             jetstream: jetstream::new(client.clone()),
             memory: Mutex::default(),
         });
@@ -60,7 +83,7 @@ impl OldAgent {
             let agent = Arc::clone(&shared);
             tasks.spawn(async move {
                 while let Some(message) = commands.next().await {
-                    agent.hear(&message.payload).await;
+                    Arc::clone(&agent).hear(&message.payload).await;
                 }
             });
         }
@@ -73,9 +96,20 @@ impl OldAgent {
         }
     }
 
+    /// How often Commands of each execution have come to it.
+    pub(crate) fn heard(&self) -> BTreeMap<String, usize> {
+        self.shared.memory.lock().unwrap().heard.clone()
+    }
+
     /// How often it has run each execution.
     pub(crate) fn runs(&self) -> BTreeMap<String, usize> {
         self.shared.memory.lock().unwrap().runs.clone()
+    }
+}
+
+impl Habits {
+    fn is_instant(self) -> bool {
+        !self.never_ends && self.jitter.is_zero() && self.runs_for.is_zero() && self.reports_after.is_zero()
     }
 }
 
@@ -98,7 +132,7 @@ impl Shared {
         }
     }
 
-    async fn replay_until_it_breaks(&self) -> Result<(), async_nats::Error> {
+    async fn replay_until_it_breaks(self: &Arc<Self>) -> Result<(), async_nats::Error> {
         let name = format!("agent_replay_{}", self.pc);
         let stream = self.jetstream.get_stream("EXEC").await?;
         let config = pull::Config {
@@ -115,34 +149,68 @@ impl Shared {
             let subject = message.subject.as_str();
             // It tells others' own subjects from its own, but knows no groups here.
             if !subject.starts_with("commands.pc.") || subject == format!("commands.pc.{}", self.pc) {
-                self.hear(&message.payload).await;
+                Arc::clone(self).hear(&message.payload).await;
             }
             message.ack().await?;
         }
         Ok(())
     }
 
-    async fn hear(&self, payload: &[u8]) {
+    async fn hear(self: Arc<Self>, payload: &[u8]) {
         let Ok(command) = serde_json::from_slice::<Value>(payload) else {
             return;
         };
         let request = text(&command["request_id"]);
         {
             let mut memory = self.memory.lock().unwrap();
+            *memory.heard.entry(text(&command["exec_id"])).or_default() += 1;
             if memory.known.contains(&request) {
                 return;
             }
-            memory.known.push_back(request.clone());
+            memory.known.push_back(request);
             if memory.known.len() > REMEMBERED {
                 memory.known.pop_front();
             }
-            *memory.runs.entry(text(&command["exec_id"])).or_default() += 1;
         }
-        let (started, result) = reports(&command, &self.pc);
-        let exec = text(&command["exec_id"]);
-        self.report(format!("events.started.{exec}.{}", self.pc), &started)
-            .await;
-        self.report(format!("results.{request}"), &result).await;
+        if self.habits.is_instant() {
+            self.run(command).await;
+        } else {
+            tokio::spawn(async move { self.run(command).await });
+        }
+    }
+
+    async fn run(&self, command: Value) {
+        let habits = self.habits;
+        tokio::time::sleep(habits.jitter).await;
+        let (exec, request) = (text(&command["exec_id"]), text(&command["request_id"]));
+        // Only now it can be killed.
+        let mut kills = if habits.runs_for.is_zero() {
+            None
+        } else {
+            self.client.subscribe(format!("kill.{exec}")).await.ok()
+        };
+        *self.memory.lock().unwrap().runs.entry(exec.clone()).or_default() += 1;
+        let (started, mut result) = reports(&command, &self.pc);
+        let ends = async {
+            if let Some(kills) = &mut kills {
+                tokio::select! {
+                    _ = kills.next() => {
+                        result["exit_code"] = json!(-1);
+                        result["stderr"] = json!(format!("killed by remote signal (kill.{exec})"));
+                    }
+                    () = tokio::time::sleep(habits.runs_for) => {}
+                }
+            }
+        };
+        let start = async {
+            tokio::time::sleep(habits.reports_after).await;
+            self.report(format!("events.started.{exec}.{}", self.pc), &started)
+                .await;
+        };
+        tokio::join!(start, ends);
+        if !habits.never_ends {
+            self.report(format!("results.{request}"), &result).await;
+        }
     }
 
     /// Until the stream has it.
