@@ -8,6 +8,7 @@ pub mod api;
 mod audit;
 mod command;
 mod config;
+mod cron;
 mod duration;
 mod id;
 mod invalid;
@@ -23,6 +24,7 @@ mod time;
 pub use audit::{AuditAction, AuditEvent, Caller};
 pub use command::{Command, RunAs, Shell, Staleness};
 pub use config::{AgentGroups, ConfigScope, EffectiveConfig, ScriptStatus, effective_config};
+pub use cron::{Cron, TimeZone};
 pub use duration::HumanDuration;
 pub use id::{ExecId, GroupName, JobId, PcId, RequestId, ResultId, ScheduleId, SendId, Version};
 pub use invalid::Invalid;
@@ -32,7 +34,7 @@ pub use message::{
     Ended, EventKill, EventSkipped, EventStarted, ExecResult, Heartbeat, LogsRequest, SkipReason,
 };
 pub use plan::{FanoutPlan, Rollout, Strategy, Target, Wave};
-pub use schedule::{Mode, RunsOn, Schedule};
+pub use schedule::{Mode, Overlap, RunsOn, Schedule};
 pub use state::{ExecutionStatus, Receipt, RunState, TargetState};
 pub use subject::{Pattern, Subject};
 pub use time::Timestamp;
