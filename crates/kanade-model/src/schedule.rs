@@ -98,6 +98,11 @@ impl Overlap {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether a slot may wait for an earlier firing.
+    pub fn waits(self) -> bool {
+        self == Self::BufferOne
+    }
 }
 
 /// Who ticks a schedule.
@@ -120,6 +125,18 @@ impl Schedule {
             rollout: self.rollout.clone(),
             jitter: self.jitter,
             deadline_at: self.deadline_at,
+        }
+    }
+
+    /// The plan that the firing of a slot follows: it is not started later than the schedule says.
+    pub fn plan_for(&self, slot: Timestamp) -> FanoutPlan {
+        let started_by = self
+            .starting_deadline
+            .map(|HumanDuration(within)| slot.plus(within));
+        let plan = self.plan();
+        FanoutPlan {
+            deadline_at: [plan.deadline_at, started_by].into_iter().flatten().min(),
+            ..plan
         }
     }
 
@@ -147,7 +164,7 @@ impl Schedule {
         match self.catch_up {
             Some(HumanDuration(window)) if window > Self::LONGEST_CATCH_UP => Err(Invalid::new(
                 "catch_up",
-                &HumanDuration(window).to_string(),
+                HumanDuration(window).to_string(),
                 "30 days at most",
             )),
             _ => self.plan().check(),
