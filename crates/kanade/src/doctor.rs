@@ -4,7 +4,9 @@ mod broker;
 
 use std::{fs, path::Path, time::Duration};
 
+use futures::TryStreamExt;
 use kanade_client::Client;
+use kanade_model::api;
 use serde::Serialize;
 
 use crate::config::{self, Config};
@@ -77,7 +79,11 @@ pub(crate) async fn examine(places: &Places<'_>) -> Vec<Check> {
     });
     let mut checks = vec![Check::ok("configuration", source)];
     checks.extend(data(&config));
-    checks.push(server(&places.server).await);
+    let server = server(&places.server).await;
+    if server.verdict == Verdict::Ok {
+        checks.push(schedules(&places.server).await);
+    }
+    checks.push(server);
     if matches!(config.catalog, config::Catalog::Nats) || matches!(config.bus, config::Bus::Nats) {
         checks.extend(broker::examine(&config.nats, places.monitor).await);
     }
@@ -183,6 +189,33 @@ async fn server(client: &Client) -> Check {
             format!("it does not answer within {}s", ANSWER.as_secs()),
         ),
     }
+}
+
+/// Schedules that do not fire because their documents are not valid.
+async fn schedules(client: &Client) -> Check {
+    let listed = client.schedules().try_collect::<Vec<_>>();
+    let listed = match tokio::time::timeout(ANSWER, listed).await {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(error)) => return Check::warning("schedules", format!("they cannot be listed: {error}")),
+        Err(_) => return Check::warning("schedules", "they are not listed in time"),
+    };
+    let problems: Vec<String> = listed
+        .iter()
+        .filter_map(|listed| match listed {
+            api::ScheduleListed::Schedule(shown) => {
+                let problem = shown.problem.as_ref()?;
+                Some(format!("`{}`: {problem}", shown.schedule.id))
+            }
+            api::ScheduleListed::Unreadable(unreadable) => {
+                Some(format!("`{}`: {}", unreadable.id, unreadable.problem))
+            }
+        })
+        .collect();
+    if problems.is_empty() {
+        return Check::ok("schedules", format!("{} are valid", listed.len()));
+    }
+    let text = format!("{} do not fire, being not valid: {}", problems.len(), problems.join("; "));
+    Check::failed("schedules", text)
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod run;
 mod schedules;
 mod scripts;
 mod server;
+mod slots;
 mod sockets;
 mod tls;
 mod world;

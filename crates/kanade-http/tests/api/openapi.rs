@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::world::World;
 
 /// The routes of the contract and ours beside them.
-const ROUTES: [&str; 57] = [
+const ROUTES: &[&str] = &[
     "DELETE /api/agents/releases/{version}",
     "DELETE /api/agents/{pc_id}/groups/{group}",
+    "DELETE /api/freeze",
     "DELETE /api/groups/{name}/config",
     "DELETE /api/jobs/{id}",
     "DELETE /api/pcs/{pc_id}/config",
@@ -29,6 +30,7 @@ const ROUTES: [&str; 57] = [
     "GET /api/executions",
     "GET /api/executions/{exec_id}",
     "GET /api/executions/{exec_id}/targets",
+    "GET /api/freeze",
     "GET /api/groups/{name}/config",
     "GET /api/health/fleet",
     "GET /api/inventory/by-job/{id}",
@@ -43,7 +45,10 @@ const ROUTES: [&str; 57] = [
     "GET /api/results",
     "GET /api/results/{result_id}",
     "GET /api/schedules",
+    "GET /api/schedules/upcoming",
     "GET /api/schedules/{id}",
+    "GET /api/schedules/{id}/preview",
+    "GET /api/schedules/{id}/slots",
     "GET /api/scripts/status",
     "GET /health",
     "GET /livez",
@@ -58,11 +63,15 @@ const ROUTES: [&str; 57] = [
     "POST /api/jobs/{id}/kill",
     "POST /api/run",
     "POST /api/schedules",
+    "POST /api/schedules/{id}/backfill",
     "POST /api/schedules/{id}/disable",
+    "POST /api/schedules/{id}/enable",
+    "POST /api/schedules/{id}/trigger",
     "POST /api/scripts/{job_id}/revoke",
     "POST /api/scripts/{job_id}/unrevoke",
     "PUT /api/agents/{pc_id}/groups",
     "PUT /api/config",
+    "PUT /api/freeze",
     "PUT /api/groups/{name}/config",
     "PUT /api/pcs/{pc_id}/config",
 ];

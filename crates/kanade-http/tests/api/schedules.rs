@@ -33,7 +33,8 @@ async fn a_schedule_is_stored_read_and_deleted() {
     assert_eq!(read.header("etag"), Some(tag.as_str()));
     let full = json!({
         "id": "nightly", "cron": "0 30 2 * * *", "job_id": "backup", "target": { "all": true },
-        "mode": "every_tick", "auto_disable_when_done": false, "runs_on": "backend", "enabled": true
+        "mode": "every_tick", "auto_disable_when_done": false, "runs_on": "backend", "enabled": true,
+        "next": "2026-05-02T02:30:00Z"
     });
     assert_eq!(read.expect(200), full);
     assert_eq!(
@@ -66,7 +67,8 @@ async fn a_schedule_with_every_field_survives() {
         "id": "weekly", "cron": "0 0 3 * * 7", "job_id": "backup", "target": { "groups": ["lab"], "pcs": ["pc-1"] },
         "rollout": { "strategy": "wave", "waves": [{ "group": "lab", "delay": "10m" }] },
         "jitter": "30s", "deadline_at": "2026-06-01T00:00:00Z", "mode": "once_per_pc", "cooldown": "1day",
-        "auto_disable_when_done": true, "starting_deadline": "5m", "runs_on": "agent", "enabled": false
+        "auto_disable_when_done": true, "starting_deadline": "5m", "runs_on": "agent", "enabled": false, "timezone": "Europe/Berlin",
+        "overlap": "buffer_one", "catch_up": "1h"
     });
     world.post("/api/schedules").json(&full).send().await.expect(200);
     assert_eq!(world.get("/api/schedules/weekly").send().await.expect(200), full);
@@ -89,7 +91,10 @@ async fn a_schedule_that_is_not_valid_is_refused_with_the_field() {
         ("mode", json!("sometimes"), "once_per_pc"),
         ("cooldown", json!("a while"), "such as `30s`"),
         ("target", json!({}), "must name somebody"),
-        ("timezone", json!("UTC"), "unknown field `timezone`"),
+        ("timezone", json!("Mars/Olympus"), "an IANA time zone is wanted"),
+        ("overlap", json!("sometimes"), "kill_previous"),
+        ("catch_up", json!("60days"), "30 days at most"),
+        ("zone", json!("UTC"), "unknown field `zone`"),
     ] {
         let mut document = nightly();
         document[field] = value;
