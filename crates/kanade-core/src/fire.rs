@@ -160,7 +160,10 @@ impl Fires {
                     id: repeatable.key,
                 });
             }
-            _ => self.dispatcher.enqueue(sends),
+            _ => {
+                sends.retain(|send| send.state == SendState::Due);
+                self.dispatcher.enqueue(sends);
+            }
         }
         let fired = api::Fired {
             exec_id,
@@ -228,12 +231,17 @@ impl Fires {
             exec_id,
             targets: BTreeMap::new(),
             sends: Vec::new(),
+            state: SendState::Due,
         };
         if let Some(rollout) = &plan.rollout {
             for (number, wave) in rollout.waves.iter().enumerate() {
                 let members = self.members(std::slice::from_ref(&wave.group));
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 recipients.send_each(members, number, now.plus(wave.delay.0));
+                if wave.proceed_if.is_some() {
+                    // Its gate lets later waves out, not their delay alone.
+                    recipients.state = SendState::Held;
+                }
             }
         } else if plan.target.all {
             let mut pcs = self.known_agents().await?;
@@ -315,6 +323,8 @@ struct Recipients<'a> {
     exec_id: &'a ExecId,
     targets: BTreeMap<PcId, NewTarget>,
     sends: Vec<Send>,
+    /// Of the sends that follow.
+    state: SendState,
 }
 
 impl Recipients<'_> {
@@ -344,7 +354,7 @@ impl Recipients<'_> {
             request_id: RequestId(self.fires.ids.next()),
             wave,
             due_at,
-            state: SendState::Due,
+            state: self.state,
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live,
-    Observer, Schedules, Settings,
+    Observer, Schedules, Settings, Steering,
     audit_stream::AuditStream,
     hold::History,
     presence::{Absences, Admissions, Alive, Presence},
@@ -65,6 +65,8 @@ pub struct Services {
     pub fires: Fires,
     /// Kills.
     pub kills: Kills,
+    /// Pauses, resumptions, aborts, gates.
+    pub steering: Steering,
     /// Releases of the agent.
     pub releases: crate::Releases,
     /// The fleet as a whole.
@@ -194,9 +196,17 @@ impl Services {
                 committer: committer.clone(),
                 dispatcher: dispatcher.clone(),
                 retained: retained.clone(),
-                audit,
+                audit: audit.clone(),
                 settings: Arc::clone(&settings),
                 repeating: Arc::default(),
+            },
+            steering: Steering {
+                store: Arc::clone(&store),
+                clock: Arc::clone(&clock),
+                committer: committer.clone(),
+                dispatcher: dispatcher.clone(),
+                audit,
+                settings: Arc::clone(&settings),
             },
             live: live.clone(),
             store: Arc::clone(&store),
@@ -253,6 +263,7 @@ impl Services {
         spawn(Box::pin(presence.run()));
         spawn(Box::pin(services.kills.clone().record_foreign()));
         spawn(Box::pin(services.kills.clone().repeat()));
+        spawn(Box::pin(services.steering.clone().decide_gates()));
         spawn(Box::pin(dispatcher.run()));
         spawn(Box::pin(live.run(Arc::clone(&store), Arc::clone(&clock))));
         spawn(Box::pin(

@@ -9,6 +9,7 @@ mod bus;
 mod catalog;
 mod change;
 mod clock;
+mod course;
 mod error;
 pub mod frame;
 mod mailbox;
@@ -18,6 +19,7 @@ mod record;
 mod releases;
 mod resources;
 mod retained;
+mod steering;
 mod store;
 mod transition;
 mod working;
@@ -32,6 +34,7 @@ pub use change::{
     Change, ChangeSet, Forget, IdempotencyKey, NewExecution, NewTarget, Outcome, PastExecution, Standing,
 };
 pub use clock::{Clock, Ids, SystemClock, SystemIds};
+pub use course::{Abort, Course, GateRecord, Hold, Pause, Verdict, WaveRecord, judge};
 pub use error::{ErrorKind, StoreError};
 pub use mailbox::{Inbox, Mailbox, Put, mailbox};
 pub use page::{Page, PageBuilder, Position, Progress};

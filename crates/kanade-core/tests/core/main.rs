@@ -12,5 +12,6 @@ mod killing;
 mod presence;
 mod projecting;
 mod retained;
+mod steering;
 mod upkeep;
 mod world;

@@ -17,6 +17,7 @@ mod results;
 mod run;
 mod schedules;
 mod scripts;
+mod steering;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -55,6 +56,9 @@ impl Routes {
                 .routes(routes!(executions::get))
                 .routes(routes!(executions::kill))
                 .routes(routes!(executions::targets))
+                .routes(routes!(steering::pause))
+                .routes(routes!(steering::resume))
+                .routes(routes!(steering::abort))
                 .routes(routes!(results::list))
                 .routes(routes!(results::get))
                 .routes(routes!(schedules::list, schedules::put))
