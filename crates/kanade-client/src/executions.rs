@@ -136,6 +136,36 @@ impl Client {
             .await
     }
 
+    /// Keeps back what of an execution has not been sent, until it is resumed.
+    ///
+    /// # Errors
+    /// Not found; a conflict where nothing of it is still to be sent.
+    pub async fn pause(&self, id: &ExecId) -> Result<(), Error> {
+        self.steer(id, "pause").await
+    }
+
+    /// Lets a paused execution go on, also past a gate that has failed.
+    ///
+    /// # Errors
+    /// Not found; a conflict where it is not paused.
+    pub async fn resume(&self, id: &ExecId) -> Result<(), Error> {
+        self.steer(id, "resume").await
+    }
+
+    /// Withdraws what of an execution has not been sent; what has goes on.
+    ///
+    /// # Errors
+    /// Not found; a conflict where it is over.
+    pub async fn abort(&self, id: &ExecId) -> Result<(), Error> {
+        self.steer(id, "abort").await
+    }
+
+    async fn steer(&self, id: &ExecId, how: &str) -> Result<(), Error> {
+        self.call(Method::POST, &["api", "executions", id.as_str(), how])?
+            .done()
+            .await
+    }
+
     /// Runs with their output, newest first.
     pub fn results(&self, query: &RunQuery) -> Items<api::Run> {
         let pairs = pairs([

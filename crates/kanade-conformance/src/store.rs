@@ -16,11 +16,13 @@ pub mod runs;
 pub mod sets;
 pub mod slots;
 mod snapshot;
+pub mod steering;
 pub mod takeover;
 pub mod trail;
 pub mod upkeep;
 pub mod values;
 mod walk;
+pub mod waves;
 mod world;
 
 use crate::suite::suite;
@@ -179,6 +181,20 @@ suite! { $
         where_a_job_has_succeeded_is_known_when_its_runs_are_not
     ;
 
+    steering:
+        what_is_paused_is_due_when_it_is_resumed
+        the_time_of_what_is_paused_does_not_run
+        what_is_held_on_an_agent_is_open_but_not_to_be_sent_again
+        what_can_be_paused_resumed_and_aborted
+        an_abort_withdraws_what_has_not_gone_out
+        an_abort_of_what_is_paused_or_never_went_out
+        a_kill_of_what_is_paused_is_a_kill
+        a_pause_does_not_keep_a_gate_from_what_comes_after
+        what_ends_is_not_paused_any_more
+        ten_thousand_targets_are_paused_and_resumed
+        a_pause_is_there_after_a_restart
+    ;
+
     takeover:
         a_past_execution_is_there_and_owes_nothing
         taking_over_again_is_a_duplicate_and_changes_nothing
@@ -215,5 +231,14 @@ suite! { $
         texts_come_back_as_they_went_in
         the_longest_ids_are_kept
         the_first_and_the_last_moment_are_kept_and_sorted
+    ;
+
+    waves:
+        each_wave_is_counted_by_itself
+        a_gate_holds_later_waves_until_it_has_passed
+        a_gate_that_fails_pauses_and_stays_failed
+        a_verdict_must_fit_what_is_recorded
+        open_gates_are_handed_out_oldest_first
+        a_gate_is_as_it_was_after_a_restart
     ;
 }

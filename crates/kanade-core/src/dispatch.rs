@@ -1,5 +1,5 @@
 //! Publishes the sends that executions owe the bus, each when it is due: from memory right after the commit that holds
-//! them, from the store after a restart. Never anything of an execution that is killed.
+//! them, from the store after a restart. Never anything of an execution that is killed, and nothing while it is held.
 
 use std::{
     collections::BTreeMap,
@@ -128,13 +128,13 @@ impl Dispatcher {
         self.0.stripes[stripe].lock().await
     }
 
-    /// Forgets the queued sends of an execution whose kill has been committed.
+    /// Forgets the queued sends of an execution, once it is committed that they are not due any more.
     pub fn forget(&self, exec: &ExecId) {
         let mut queue = self.0.queue.lock().expect("no panic while locked");
         queue.sends.retain(|_, owed| owed.send.exec_id != *exec);
     }
 
-    /// Publishes one Command again, unless its execution has been killed. It is retained again too: a broker takes what
+    /// Publishes one Command again, unless its execution has been killed or is paused. It is retained again too: a broker takes what
     /// is published there anyway, and so it is known where it is.
     ///
     /// # Errors
@@ -257,6 +257,10 @@ impl Dispatcher {
         let Some((execution, order)) = self.0.what_to_send(exec).await? else {
             return Ok(());
         };
+        // What was read from the store just before a pause or an abort may have come into the queue after it.
+        let owed = owed
+            .into_iter()
+            .filter(|owed| execution.course.lets_out(owed.send.wave));
         let template = Template::new(&execution, &order);
         let (failed, failure) = (AtomicBool::new(false), Mutex::new(None));
         let send = async |owed: Owed| {
@@ -293,6 +297,7 @@ impl Dispatcher {
                 .commit(ChangeSet::of(Change::Sent {
                     exec_id: exec.clone(),
                     sends: settled,
+                    at: self.0.clock.now(),
                 }))
                 .await?;
         }
@@ -302,12 +307,12 @@ impl Dispatcher {
 }
 
 impl Shared {
-    /// The execution and its order, unless it is gone or killed.
+    /// The execution and its order, unless it is gone, killed or paused.
     async fn what_to_send(&self, exec: &ExecId) -> Result<Option<(Execution, Order)>> {
         let Some(execution) = self.store.execution(exec).await? else {
             return Ok(None);
         };
-        if execution.kill.is_some() {
+        if execution.kill.is_some() || execution.course.pause.is_some() {
             return Ok(None);
         }
         Ok(self.store.order(exec).await?.map(|order| (execution, order)))
@@ -417,7 +422,7 @@ impl Template {
 mod tests {
     use super::*;
     use kanade_model::{FanoutPlan, RunAs, Shell, Staleness};
-    use kanade_ports::{Counts, Limits};
+    use kanade_ports::{Counts, Course, Limits};
 
     #[test]
     fn a_template_fills_in_the_request_id_whatever_the_script_says() {
@@ -454,6 +459,7 @@ mod tests {
                 start_within_secs: 1,
                 run_within_secs: 1,
             },
+            course: Course::default(),
         };
         let request = RequestId(Uuid::from_u128(0x1234));
         let encoded = Template::new(&execution, &order).for_request(request);

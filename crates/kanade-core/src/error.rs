@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use kanade_model::{Invalid, JobId, ScheduleId, Version};
+use kanade_model::{ExecId, Invalid, JobId, ScheduleId, Version};
 use kanade_ports::{BusError, StoreError};
 
 /// Why a request was not done. Each kind has its own HTTP status.
@@ -60,6 +60,16 @@ pub enum Error {
         what: &'static str,
         /// Its id.
         id: String,
+    },
+    /// An execution is not where it would have to be for what is asked.
+    #[error("execution `{exec}` cannot be {attempt}: it is {standing}")]
+    Standing {
+        /// The execution.
+        exec: ExecId,
+        /// `paused`, …
+        attempt: &'static str,
+        /// Where it stands.
+        standing: &'static str,
     },
     /// An idempotency key came with a request that is not the one it came with before.
     #[error("idempotency key `{0}` was used for a different request; use a new key")]

@@ -140,7 +140,7 @@ impl Fires {
                     id: repeatable.key,
                 });
             }
-            _ => self.dispatcher.enqueue(sends),
+            _ => self.enqueue(sends),
         }
         Ok(Firing {
             fired,
@@ -181,9 +181,15 @@ impl Fires {
         };
         let outcome = self.commit(set).await?;
         if outcome == Outcome::Applied {
-            self.dispatcher.enqueue(sends);
+            self.enqueue(sends);
         }
         Ok(outcome)
+    }
+
+    /// Hands on what is due; what a gate holds comes when that lets it out.
+    fn enqueue(&self, mut sends: Vec<Send>) {
+        sends.retain(|send| send.state == SendState::Due);
+        self.dispatcher.enqueue(sends);
     }
 
     async fn commit(&self, set: ChangeSet) -> Result<Outcome> {
@@ -319,12 +325,17 @@ impl Fires {
             only,
             targets: BTreeMap::new(),
             sends: Vec::new(),
+            state: SendState::Due,
         };
         if let Some(rollout) = &plan.rollout {
             for (number, wave) in rollout.waves.iter().enumerate() {
                 let members = self.members(std::slice::from_ref(&wave.group));
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 recipients.send_each(members, number, now.plus(wave.delay.0));
+                if wave.proceed_if.is_some() {
+                    // Its gate lets later waves out, not their delay alone.
+                    recipients.state = SendState::Held;
+                }
             }
         } else if let (true, Some(only)) = (plan.target.all, only) {
             recipients.send_each(only.clone(), 0, now);
@@ -410,6 +421,8 @@ struct Recipients<'a> {
     only: Option<&'a BTreeSet<PcId>>,
     targets: BTreeMap<PcId, NewTarget>,
     sends: Vec<Send>,
+    /// Of the sends that follow.
+    state: SendState,
 }
 
 impl Recipients<'_> {
@@ -439,7 +452,7 @@ impl Recipients<'_> {
             request_id: RequestId(self.fires.ids.next()),
             wave,
             due_at,
-            state: SendState::Due,
+            state: self.state,
         }
     }
 

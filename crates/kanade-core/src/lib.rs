@@ -5,12 +5,13 @@
 //! - [`Jobs`], [`Schedules`], [`Agents`]: documents of the catalog, with their rules;
 //! - [`Fires`], [`Kills`]: what starts and what stops;
 //! - [`Scheduler`], [`Freezes`]: what fires by itself, and what keeps it from doing so;
+//! - [`Fires`], [`Kills`], [`Steering`]: what starts, what stops, what waits;
 //! - [`Releases`]: the programs agents update themselves to;
 //! - [`Fleet`]: how all of it is;
 //! - [`Live`]: what happens now.
 //!
 //! Around them run the loops: the [`Committer`], the [`Dispatcher`], the projectors, the presence of agents, the
-//! repetition of kills, upkeep.
+//! repetition of kills, the gates between waves, upkeep.
 
 mod agent_ports;
 mod agents;
@@ -37,6 +38,7 @@ mod schedules;
 mod services;
 mod settings;
 pub mod shape;
+mod steer;
 mod upkeep;
 mod view;
 
@@ -59,4 +61,5 @@ pub use scheduler::Scheduler;
 pub use schedules::Schedules;
 pub use services::{Abilities, Ports, Running, Services};
 pub use settings::Settings;
+pub use steer::Steering;
 pub use view::CatalogView;

@@ -80,7 +80,9 @@ impl Live {
             }
             for exec in changed.executions {
                 match store.execution(&exec).await {
-                    Ok(Some(execution)) => self.emit(LiveEvent::Execution(shape::execution(execution))),
+                    Ok(Some(execution)) => {
+                        self.emit(LiveEvent::Execution(Box::new(shape::execution(execution))));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         tracing::debug!(%exec, %error, "cannot read an execution for those who watch");
@@ -97,6 +99,10 @@ impl Live {
             Change::TakeOver(past) => self.changed(&past.exec_id),
             Change::Kill { exec_id, .. }
             | Change::KillSettled { exec_id, .. }
+            | Change::Pause { exec_id, .. }
+            | Change::Resume { exec_id, .. }
+            | Change::Abort { exec_id, .. }
+            | Change::Judged { exec_id, .. }
             | Change::Expire { exec_id, .. }
             | Change::ExpireTarget { exec_id, .. } => self.changed(exec_id),
             Change::KillDelivered(event) => self.changed(&event.exec_id),

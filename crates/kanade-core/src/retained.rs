@@ -220,10 +220,15 @@ impl State {
                 let expired = self.index.doom_if(&own(pc_id), is_its);
                 self.shared_changed(exec_id) || expired
             }
-            Change::Kill { exec_id, .. } | Change::KillSettled { exec_id, .. } => self.changed(exec_id),
+            Change::Kill { exec_id, .. }
+            | Change::KillSettled { exec_id, .. }
+            | Change::Abort { exec_id, .. } => self.changed(exec_id),
             Change::TakeOver(past) => self.changed(&past.exec_id),
             Change::Fire(_)
             | Change::Sent { .. }
+            | Change::Pause { .. }
+            | Change::Resume { .. }
+            | Change::Judged { .. }
             | Change::KillDelivered(_)
             | Change::AgentSeen { .. }
             | Change::Expire { .. }

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Freezes, Jobs, Kills,
-    Live, Observer, Scheduler, Schedules, Settings,
+    Live, Observer, Scheduler, Schedules, Settings, Steering,
     audit_stream::AuditStream,
     hold::History,
     presence::{Absences, Admissions, Alive, Presence},
@@ -69,6 +69,8 @@ pub struct Services {
     pub fires: Fires,
     /// Kills.
     pub kills: Kills,
+    /// Pauses, resumptions, aborts, gates.
+    pub steering: Steering,
     /// Releases of the agent.
     pub releases: crate::Releases,
     /// The fleet as a whole.
@@ -211,7 +213,7 @@ impl Services {
                 ids,
                 audit: audit.clone(),
             },
-            releases: crate::Releases::new(abilities.releases.clone(), documents, audit),
+            releases: crate::Releases::new(abilities.releases.clone(), documents, audit.clone()),
             fleet: crate::Fleet::new(
                 Arc::clone(&store),
                 abilities.resources.clone(),
@@ -219,6 +221,14 @@ impl Services {
             ),
             fires,
             kills,
+            steering: Steering {
+                store: Arc::clone(&store),
+                clock: Arc::clone(&clock),
+                committer: committer.clone(),
+                dispatcher: dispatcher.clone(),
+                audit,
+                settings: Arc::clone(&settings),
+            },
             live: live.clone(),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
@@ -275,6 +285,7 @@ impl Services {
         spawn(Box::pin(services.kills.clone().record_foreign()));
         spawn(Box::pin(services.kills.clone().repeat()));
         spawn(Box::pin(services.scheduler.clone().run()));
+        spawn(Box::pin(services.steering.clone().decide_gates()));
         spawn(Box::pin(dispatcher.run()));
         spawn(Box::pin(live.run(Arc::clone(&store), Arc::clone(&clock))));
         spawn(Box::pin(

@@ -1,12 +1,29 @@
 //! Records of the store in the shapes of the API.
 
-use kanade_model::{TargetState, api};
-use kanade_ports::{Agent, AuditRecord, Execution, Facts, Run, RunRecord, SlotRecord, TargetRecord};
+use std::collections::BTreeMap;
 
-/// An execution as the API shows it.
+use kanade_model::{GateState, TargetState, WaveStatus, api};
+use kanade_ports::{
+    Agent, AuditRecord, Counts, Course, Execution, Facts, GateRecord, Run, RunRecord, SlotRecord,
+    TargetRecord, WaveRecord,
+};
+
+/// An execution as the API shows it in a list.
+pub fn listed(mut execution: Execution) -> api::Execution {
+    execution.course.waves.clear();
+    self::execution(execution)
+}
+
+/// An execution as the API shows it by itself.
 pub fn execution(execution: Execution) -> api::Execution {
     let counts = execution.counts;
-    let in_state = |state: &TargetState| Some((*state, counts.of(*state))).filter(|(_, count)| *count > 0);
+    let waves = waves(&execution.course);
+    let Course { pause, abort, .. } = execution.course;
+    let (paused_at, aborted_at) = (
+        pause.as_ref().map(|pause| pause.at),
+        abort.as_ref().map(|abort| abort.at),
+    );
+    let (paused_by, pause_reason) = pause.map(|pause| (pause.by, pause.reason)).unzip();
     api::Execution {
         exec_id: execution.exec_id,
         job_id: execution.job_id,
@@ -17,10 +34,66 @@ pub fn execution(execution: Execution) -> api::Execution {
         success_count: counts.success(),
         failure_count: counts.failure(),
         status: execution.status,
-        targets: TargetState::ALL.iter().filter_map(in_state).collect(),
+        targets: in_states(&counts),
         finished_at: execution.finished_at,
         killed_at: execution.kill.as_ref().map(|kill| kill.at),
         killed_by: execution.kill.map(|kill| kill.by),
+        paused_at,
+        paused_by,
+        pause_reason: pause_reason.flatten(),
+        aborted_at,
+        aborted_by: abort.map(|abort| abort.by),
+        waves,
+    }
+}
+
+fn in_states(counts: &Counts) -> BTreeMap<TargetState, u32> {
+    let in_state = |state: &TargetState| Some((*state, counts.of(*state))).filter(|(_, count)| *count > 0);
+    TargetState::ALL.iter().filter_map(in_state).collect()
+}
+
+fn waves(course: &Course) -> Vec<api::ExecutionWave> {
+    let wave = |(number, wave): (u32, &WaveRecord)| api::ExecutionWave {
+        wave: number,
+        group: wave.group.clone(),
+        status: wave_status(wave, course.lets_out(number)),
+        due_at: wave.due_at,
+        sent_at: wave.sent_at,
+        target_count: wave.counts.total(),
+        targets: in_states(&wave.counts),
+        proceed_if: wave.gate.as_ref().map(|gate| gate.wanted),
+        gate: wave.gate.as_ref().map(gate),
+    };
+    (0..).zip(&course.waves).map(wave).collect()
+}
+
+fn wave_status(wave: &WaveRecord, is_let_out: bool) -> WaveStatus {
+    let counts = &wave.counts;
+    let is_over = counts.finished() == counts.total();
+    let withdrawn = counts.of(TargetState::Withdrawn);
+    if is_over && wave.sent_at.is_none() && withdrawn > 0 {
+        WaveStatus::Withdrawn
+    } else if is_over {
+        WaveStatus::Done
+    } else if wave.owed == 0 {
+        WaveStatus::Sent
+    } else if is_let_out {
+        WaveStatus::Due
+    } else {
+        WaveStatus::Held
+    }
+}
+
+fn gate(gate: &GateRecord) -> api::WaveGate {
+    api::WaveGate {
+        state: match gate.verdict {
+            _ if gate.waived_at.is_some() => GateState::Waived,
+            None => GateState::Open,
+            Some(verdict) if verdict.passed => GateState::Passed,
+            Some(_) => GateState::Failed,
+        },
+        decided_at: gate.verdict.map(|verdict| verdict.at),
+        succeeded: gate.verdict.map(|verdict| verdict.succeeded),
     }
 }
 

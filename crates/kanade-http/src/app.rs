@@ -9,7 +9,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header::AUTHORIZATION};
-use kanade_core::{Agents, Fires, Fleet, Freezes, Jobs, Kills, Releases, Scheduler, Schedules, Services};
+use kanade_core::{
+    Agents, Fires, Fleet, Freezes, Jobs, Kills, Releases, Scheduler, Schedules, Services, Steering,
+};
 use kanade_ports::{ExecutionStore, frame::KEY_HEADER};
 use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
@@ -56,6 +58,7 @@ parts_of_services! {
     agents: Agents,
     fires: Fires,
     kills: Kills,
+    steering: Steering,
     releases: Releases,
     fleet: Fleet,
     store: Arc<dyn ExecutionStore>,

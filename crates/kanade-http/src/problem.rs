@@ -143,9 +143,11 @@ impl From<Error> for Problem {
         let problem = match &error {
             Error::Invalid(invalid) => Self::bad_request(detail).with_field(&invalid.field),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, detail),
-            Error::Referenced { .. } | Error::Targeted { .. } | Error::Revoked(_) | Error::Changed { .. } => {
-                Self::new(StatusCode::CONFLICT, detail)
-            }
+            Error::Referenced { .. }
+            | Error::Targeted { .. }
+            | Error::Revoked(_)
+            | Error::Standing { .. }
+            | Error::Changed { .. } => Self::new(StatusCode::CONFLICT, detail),
             Error::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
             Error::TimedOut(_) => Self::new(StatusCode::REQUEST_TIMEOUT, detail),
             Error::NobodyListens(_) => Self::new(StatusCode::BAD_GATEWAY, detail),
@@ -243,6 +245,14 @@ mod tests {
                     attempt: "deleted",
                     scope: "the global configuration".into(),
                     advice: "wait",
+                },
+                409,
+            ),
+            (
+                Error::Standing {
+                    exec: "e-1".parse().unwrap(),
+                    attempt: "resumed",
+                    standing: "not paused",
                 },
                 409,
             ),

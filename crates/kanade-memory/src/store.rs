@@ -118,6 +118,15 @@ impl ExecutionStore for MemoryStore {
         ))
     }
 
+    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+        let state = self.read();
+        Ok(first(
+            state.executions.forwards(&ExecutionList::OpenGate, after),
+            limit,
+            Clone::clone,
+        ))
+    }
+
     async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError> {
         let state = self.read();
         let rows = state
@@ -149,8 +158,20 @@ impl ExecutionStore for MemoryStore {
         let rows = state
             .targets
             .forwards(&TargetList::UnfinishedOn(pc.clone()), None)
-            .take_while(|(_, row)| row.due_at < due_before);
+            .take_while(|(_, row)| row.due_at < due_before)
+            .filter(|(_, row)| !row.is_held());
         Ok(first(rows, limit, Clone::clone))
+    }
+
+    async fn open_on(
+        &self,
+        pc: &PcId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Vec<TargetRecord>, StoreError> {
+        let list = TargetList::UnfinishedOn(pc.clone());
+        let state = self.read();
+        Ok(first(state.targets.forwards(&list, after), limit, Clone::clone))
     }
 
     async fn unanswered_kills(

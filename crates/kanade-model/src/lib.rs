@@ -35,8 +35,8 @@ pub use manifest::{Execute, Manifest};
 pub use message::{
     Ended, EventKill, EventSkipped, EventStarted, ExecResult, Heartbeat, LogsRequest, SkipReason,
 };
-pub use plan::{FanoutPlan, Rollout, Strategy, Target, Wave};
+pub use plan::{FanoutPlan, Gate, Ratio, Rollout, Strategy, Target, Wave};
 pub use schedule::{Mode, Overlap, RunsOn, Schedule};
-pub use state::{ExecutionStatus, Receipt, RunState, SlotState, TargetState};
+pub use state::{ExecutionStatus, GateState, Receipt, RunState, SlotState, TargetState, WaveStatus};
 pub use subject::{Pattern, Subject};
 pub use time::Timestamp;

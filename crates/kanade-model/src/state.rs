@@ -59,7 +59,7 @@ state! {
         Refused = "refused",
         /// Another version of the job was pinned before it started.
         Superseded = "superseded",
-        /// Never started, because of a kill.
+        /// Never started, because of a kill or an abort.
         Withdrawn = "withdrawn",
         /// Not started within the command's time to live.
         Expired = "expired",
@@ -123,10 +123,40 @@ state! {
         Running = "running",
         /// Every target is final and no kill ended any.
         Completed = "completed",
-        /// Every target is final and a kill ended or withdrew some.
+        /// Every target is final, and a kill or an abort ended or withdrew some.
         Killed = "killed",
         /// Nothing has started for long; the targets stay deliverable.
         Expired = "expired",
+    }
+}
+
+state! {
+    /// Where a wave of an execution stands.
+    WaveStatus {
+        /// Not all of it has been sent: its time has not come, or it is on its way.
+        Due = "due",
+        /// A gate before it or a pause holds it back.
+        Held = "held",
+        /// All of it has been sent, not every target is final.
+        Sent = "sent",
+        /// Every target is final.
+        Done = "done",
+        /// It was never sent, because of a kill or an abort.
+        Withdrawn = "withdrawn",
+    }
+}
+
+state! {
+    /// What came of a gate.
+    GateState {
+        /// Not decided.
+        Open = "open",
+        /// Later waves go out.
+        Passed = "passed",
+        /// The execution was paused.
+        Failed = "failed",
+        /// It had failed, and the execution was resumed.
+        Waived = "waived",
     }
 }
 

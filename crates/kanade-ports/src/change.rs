@@ -5,7 +5,7 @@ use kanade_model::{
     ResultId, ScheduleId, SendId, Timestamp,
 };
 
-use crate::{DeadLetter, Facts, Limits, Order, ScheduleCursor, Send, SlotRecord};
+use crate::{DeadLetter, Facts, Limits, Order, ScheduleCursor, Send, SlotRecord, Verdict};
 
 /// Changes that belong together.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +59,45 @@ pub enum Change {
         exec_id: ExecId,
         /// Which.
         sends: Vec<SendId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody paused an execution: nothing of it is due. Duplicate when it is paused; superseded when nothing of it is to
+    /// be sent any more.
+    Pause {
+        /// The execution.
+        exec_id: ExecId,
+        /// Who paused it.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody let a paused execution go on, also past a gate that has failed. Superseded when it is not paused.
+    Resume {
+        /// The execution.
+        exec_id: ExecId,
+        /// When: what was due before is due then.
+        at: Timestamp,
+    },
+    /// Somebody ended the sends of an execution: what has not gone out is withdrawn, what has goes on. Duplicate when nothing
+    /// of it was to be sent any more; superseded when it is final.
+    Abort {
+        /// The execution.
+        exec_id: ExecId,
+        /// Who aborted it.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A gate has been decided: later waves go out, or the execution is paused. Duplicate when it had been decided before;
+    /// superseded when the wave stands otherwise than the verdict says, or the gate is not the next one.
+    Judged {
+        /// The execution.
+        exec_id: ExecId,
+        /// The number of the wave whose gate it is.
+        wave: u32,
+        /// What it came to.
+        verdict: Verdict,
     },
     /// Somebody killed an execution: its unsent sends are withdrawn. Superseded when it is final.
     Kill {
@@ -96,7 +135,7 @@ pub enum Change {
         /// When it arrived.
         at: Timestamp,
     },
-    /// Nothing of an execution has started for long. Superseded when something has.
+    /// Nothing of an execution has started for long. Superseded when something has, or when something holds it.
     Expire {
         /// The execution.
         exec_id: ExecId,

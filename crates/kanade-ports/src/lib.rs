@@ -9,6 +9,7 @@ mod bus;
 mod catalog;
 mod change;
 mod clock;
+mod course;
 mod error;
 pub mod frame;
 mod mailbox;
@@ -19,6 +20,7 @@ mod releases;
 mod resources;
 mod retained;
 mod slot;
+mod steering;
 mod store;
 mod transition;
 mod working;
@@ -33,6 +35,7 @@ pub use change::{
     Change, ChangeSet, Forget, IdempotencyKey, NewExecution, NewTarget, Outcome, PastExecution, Standing,
 };
 pub use clock::{Clock, Ids, SystemClock, SystemIds};
+pub use course::{Abort, Course, GateRecord, Hold, Pause, Verdict, WaveRecord, judge};
 pub use error::{ErrorKind, StoreError};
 pub use mailbox::{Inbox, Mailbox, Put, mailbox};
 pub use page::{Page, PageBuilder, Position, Progress};

@@ -10,6 +10,8 @@ use kanade_model::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Course;
+
 /// One firing of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
@@ -39,6 +41,9 @@ pub struct Execution {
     pub kill: Option<Kill>,
     /// How long things of it may take.
     pub limits: Limits,
+    /// Its waves, and whether somebody has paused or aborted it.
+    #[serde(default, skip_serializing_if = "Course::is_plain")]
+    pub course: Course,
 }
 
 impl Execution {
@@ -256,6 +261,8 @@ pub struct Send {
 pub enum SendState {
     /// Owed from its due time on.
     Due,
+    /// Owed once a gate or the end of a pause lets it out.
+    Held,
     /// On the bus.
     Sent,
     /// Never to be sent.
@@ -291,11 +298,16 @@ pub struct TargetRecord {
     pub detail: Option<String>,
     /// What became of a kill.
     pub receipt: Option<Receipt>,
-    /// When a waiting target expires; none once it is not waiting.
+    /// When a waiting target expires; none once it is not waiting, and while a gate or a pause holds it.
     pub check_at: Option<Timestamp>,
 }
 
 impl TargetRecord {
+    /// Whether a gate or a pause holds it: it waits, and its time does not run.
+    pub fn is_held(&self) -> bool {
+        self.state == TargetState::Waiting && self.check_at.is_none()
+    }
+
     /// Whether its end was only presumed while a kill went unanswered: the agent may hold it still, and must get the
     /// kill when it is back.
     pub fn has_unanswered_kill(&self) -> bool {

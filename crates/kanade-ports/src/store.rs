@@ -42,19 +42,29 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
     async fn live_counts(&self) -> Result<BTreeMap<JobId, LiveCount>, StoreError>;
     /// Killed executions whose kill is not settled, oldest kill first, `limit` at most.
     async fn open_kills(&self, limit: usize) -> Result<Vec<Execution>, StoreError>;
-    /// Pending executions whose last send was due before `due_before`, oldest first, `limit` at most.
+    /// Executions with a gate that [holds](Execution::hold) sends back, by `(initiated_at, exec_id)`, `limit` at most.
+    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError>;
+    /// Pending executions whose last send was due before `due_before` and that nothing [holds](Execution::hold), oldest
+    /// first, `limit` at most.
     async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError>;
 
     /// One target.
     async fn target(&self, exec: &ExecId, pc: &PcId) -> Result<Option<TargetRecord>, StoreError>;
     /// The targets of an execution, by pc id.
     async fn targets(&self, query: &TargetQuery) -> Result<Page<TargetRecord>, StoreError>;
-    /// The targets on one agent that are waiting or running and were due before `due_before`, oldest first, `limit`
-    /// at most.
+    /// The targets on one agent that are waiting or running, were due before `due_before` and are not
+    /// [held](TargetRecord::is_held), oldest first, `limit` at most.
     async fn unfinished(
         &self,
         pc: &PcId,
         due_before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TargetRecord>, StoreError>;
+    /// The targets on one agent that are waiting or running, held ones too, by `(due_at, exec_id)`, `limit` at most.
+    async fn open_on(
+        &self,
+        pc: &PcId,
+        after: Option<&Position>,
         limit: usize,
     ) -> Result<Vec<TargetRecord>, StoreError>;
     /// The executions whose kill an agent has left unanswered: those of its targets that

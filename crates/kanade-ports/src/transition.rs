@@ -1,6 +1,6 @@
 //! What each change does: the table of states in the design, applied to loaded rows. Pure; every backend shares it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use kanade_model::{
     EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat, PcId, Receipt,
@@ -8,7 +8,7 @@ use kanade_model::{
 };
 
 use crate::{
-    Agent, Change, ChangeSet, Counts, Execution, Facts, Forget, IdempotencyKey, KeyRecord, Kill,
+    Agent, Change, ChangeSet, Counts, Course, Execution, Facts, Forget, IdempotencyKey, KeyRecord, Kill,
     NewExecution, Outcome, Output, PastExecution, Run, SendState, Standing, TargetRecord, WorkingSet,
 };
 
@@ -40,7 +40,15 @@ impl WorkingSet {
         match change {
             Change::Fire(new) => self.fire(new),
             Change::TakeOver(past) => self.take_over(past),
-            Change::Sent { exec_id, sends } => self.sent(exec_id, sends),
+            Change::Sent { exec_id, sends, at } => self.sent(exec_id, sends, *at),
+            Change::Pause { exec_id, by, at } => self.pause(exec_id, by, *at),
+            Change::Resume { exec_id, at } => self.resume(exec_id, *at),
+            Change::Abort { exec_id, by, at } => self.abort(exec_id, by, *at),
+            Change::Judged {
+                exec_id,
+                wave,
+                verdict,
+            } => self.judged(exec_id, *wave, *verdict),
             Change::Kill { exec_id, by, at } => self.kill(exec_id, by, *at),
             Change::KillDelivered(event) => self.kill_delivered(event),
             Change::KillSettled { exec_id, at } => self.kill_settled(exec_id, *at),
@@ -89,12 +97,22 @@ impl WorkingSet {
             return Outcome::Duplicate;
         }
         let mut counts = Counts::default();
+        let mut course = Course::of(new.order.plan.rollout.as_ref(), new.initiated_at);
+        let held: BTreeSet<SendId> = new
+            .sends
+            .iter()
+            .filter(|send| send.state == SendState::Held)
+            .map(|send| send.send_id)
+            .collect();
         for target in &new.targets {
             let key = (new.exec_id.clone(), target.pc_id.clone());
             if self.targets.get(&key).is_some() {
                 continue;
             }
             counts.add(TargetState::Waiting);
+            if let Some(wave) = course.wave_mut(target.wave) {
+                wave.counts.add(TargetState::Waiting);
+            }
             let record = TargetRecord {
                 exec_id: new.exec_id.clone(),
                 pc_id: target.pc_id.clone(),
@@ -109,12 +127,15 @@ impl WorkingSet {
                 exit_code: None,
                 detail: None,
                 receipt: None,
-                check_at: Some(new.limits.start_by(target.due_at)),
+                check_at: (!held.contains(&target.send_id)).then(|| new.limits.start_by(target.due_at)),
             };
             self.targets
                 .insert((new.exec_id.clone(), target.pc_id.clone()), record);
         }
         for send in &new.sends {
+            if let Some(wave) = course.wave_mut(send.wave) {
+                wave.owed += 1;
+            }
             self.sends.insert(send.send_id, send.clone());
         }
         self.orders.push((new.exec_id.clone(), new.order.clone()));
@@ -137,6 +158,7 @@ impl WorkingSet {
             finished_at: None,
             kill: None,
             limits: new.limits,
+            course,
         };
         self.executions.insert(new.exec_id.clone(), execution);
         Outcome::Applied
@@ -166,6 +188,7 @@ impl WorkingSet {
             finished_at,
             kill: None,
             limits: past.limits,
+            course: Course::default(),
         };
         self.executions.insert(past.exec_id.clone(), execution);
         self.adopt_runs(&past.exec_id);
@@ -207,18 +230,6 @@ impl WorkingSet {
         Outcome::Applied
     }
 
-    fn sent(&mut self, exec_id: &ExecId, sends: &[SendId]) -> Outcome {
-        if self.executions.get(exec_id).is_none() {
-            return Outcome::Unknown;
-        }
-        for id in sends {
-            if let Some(send) = self.sends.get_mut(id) {
-                send.state = SendState::Sent;
-            }
-        }
-        Outcome::Applied
-    }
-
     fn kill(&mut self, exec_id: &ExecId, by: &str, at: Timestamp) -> Outcome {
         match self.executions.get_mut(exec_id) {
             None => return Outcome::Unknown,
@@ -234,26 +245,12 @@ impl WorkingSet {
                     at,
                     settled: false,
                 });
+                execution.course.pause = None;
             }
         }
-        for id in self
-            .sends
-            .keys_where(|_, send| send.exec_id == *exec_id && send.state == SendState::Due)
-        {
-            if let Some(send) = self.sends.get_mut(&id) {
-                send.state = SendState::Withdrawn;
-            }
-        }
+        self.withdraw_sends(exec_id);
         for key in self.open_targets(exec_id) {
-            let unsent = self
-                .targets
-                .get(&key)
-                .and_then(|target| target.send_id)
-                .is_some_and(|id| {
-                    self.sends
-                        .get(&id)
-                        .is_some_and(|send| send.state == SendState::Withdrawn)
-                });
+            let unsent = self.is_unsent(&key);
             self.update_target(&key, at, |target| {
                 if target.state == TargetState::Waiting && unsent {
                     target.finish(TargetState::Withdrawn, at);
@@ -262,6 +259,7 @@ impl WorkingSet {
                 }
             });
         }
+        self.start_the_clock(exec_id, at);
         Outcome::Applied
     }
 
@@ -448,7 +446,7 @@ impl WorkingSet {
     fn expire(&mut self, exec_id: &ExecId, at: Timestamp) -> Outcome {
         match self.executions.get_mut(exec_id) {
             None => Outcome::Unknown,
-            Some(execution) if execution.status == ExecutionStatus::Pending => {
+            Some(execution) if execution.status == ExecutionStatus::Pending && execution.hold().is_none() => {
                 execution.expired_at = Some(at);
                 execution.settle(at);
                 Outcome::Applied
@@ -565,13 +563,18 @@ impl WorkingSet {
         Some(key)
     }
 
-    fn open_targets(&self, exec_id: &ExecId) -> Vec<(ExecId, PcId)> {
+    pub(crate) fn open_targets(&self, exec_id: &ExecId) -> Vec<(ExecId, PcId)> {
         self.targets
             .keys_where(|(of, _), target| of == exec_id && !target.state.is_final())
     }
 
     /// The one way to change a target: keeps the counts, the status and the receipt in step with its state.
-    fn update_target(&mut self, key: &(ExecId, PcId), at: Timestamp, change: impl FnOnce(&mut TargetRecord)) {
+    pub(crate) fn update_target(
+        &mut self,
+        key: &(ExecId, PcId),
+        at: Timestamp,
+        change: impl FnOnce(&mut TargetRecord),
+    ) {
         let Some(target) = self.targets.get_mut(key) else {
             return;
         };
@@ -589,6 +592,12 @@ impl WorkingSet {
         execution.started |= target.run.is_some();
         execution.counts.remove(before);
         execution.counts.add(target.state);
+        if target.send_id.is_some()
+            && let Some(wave) = execution.course.wave_mut(target.wave)
+        {
+            wave.counts.remove(before);
+            wave.counts.add(target.state);
+        }
         execution.settle(at);
     }
 }
@@ -625,7 +634,7 @@ impl TargetRecord {
         }
     }
 
-    fn finish(&mut self, state: TargetState, at: Timestamp) {
+    pub(crate) fn finish(&mut self, state: TargetState, at: Timestamp) {
         self.state = state;
         self.finished_at = Some(at);
         self.check_at = None;
@@ -652,6 +661,9 @@ impl Execution {
         };
         if let Some(kill) = &mut self.kill {
             kill.settled |= all_final;
+        }
+        if all_final {
+            self.course.pause = None;
         }
     }
 }

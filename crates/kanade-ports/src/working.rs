@@ -64,11 +64,16 @@ impl Needs {
             Change::Expire { exec_id, .. } => {
                 self.executions.insert(exec_id.clone());
             }
-            Change::Sent { exec_id, sends } => {
+            Change::Sent { exec_id, sends, .. } => {
                 self.executions.insert(exec_id.clone());
                 self.sends.extend(sends);
             }
-            Change::Kill { exec_id, .. } | Change::KillSettled { exec_id, .. } => {
+            Change::Kill { exec_id, .. }
+            | Change::KillSettled { exec_id, .. }
+            | Change::Pause { exec_id, .. }
+            | Change::Resume { exec_id, .. }
+            | Change::Abort { exec_id, .. }
+            | Change::Judged { exec_id, .. } => {
                 self.executions.insert(exec_id.clone());
                 self.whole.insert(exec_id.clone());
             }

@@ -135,6 +135,23 @@ impl ExecutionStore for RedbStore {
         .await
     }
 
+    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+        let list = record::open_gates();
+        let after = after.map(|after| list.name().number(after.at).last(&after.id));
+        self.read(
+            || "executions with an open gate".into(),
+            move |txn| {
+                let executions = Reading::of(txn)?;
+                first(
+                    executions.list_between(&list, after.as_ref(), None)?,
+                    limit,
+                    |row| row,
+                )
+            },
+        )
+        .await
+    }
+
     async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError> {
         self.read(
             || "stale executions".into(),
@@ -177,8 +194,32 @@ impl ExecutionStore for RedbStore {
         self.read(
             || format!("unfinished targets on `{pc}`"),
             move |txn| {
+                let targets = Reading::<TargetRecord>::of(txn)?;
+                let due = targets.list_between(&list, None, Some(&end))?;
+                let is_held = |found: &Result<Found<TargetRecord>, Fault>| {
+                    found.as_ref().is_ok_and(|found| found.row.is_held())
+                };
+                first(due.filter(|found| !is_held(found)), limit, |row| row)
+            },
+        )
+        .await
+    }
+
+    async fn open_on(
+        &self,
+        pc: &PcId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Vec<TargetRecord>, StoreError> {
+        let list = record::unfinished(pc);
+        let after = after.map(|after| list.name().number(after.at).text(&after.id).last(pc.as_str()));
+        self.read(
+            || format!("open targets on `{pc}`"),
+            move |txn| {
                 let targets = Reading::of(txn)?;
-                first(targets.list_between(&list, None, Some(&end))?, limit, |row| row)
+                first(targets.list_between(&list, after.as_ref(), None)?, limit, |row| {
+                    row
+                })
             },
         )
         .await

@@ -96,6 +96,12 @@ impl<'r> Columns<'r> {
         serde_json::from_str(text).map_err(|error| self.unreadable("the document", error))
     }
 
+    pub(crate) fn maybe_document<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
+        let text: Option<&str> = self.take()?;
+        text.map(|text| serde_json::from_str(text).map_err(|error| self.unreadable("the document", error)))
+            .transpose()
+    }
+
     /// The value just taken is not one that was ever written.
     fn unreadable(&self, value: &str, error: impl Error + Send + Sync + 'static) -> Fault {
         let column = self.row.columns()[self.next - 1].name();

@@ -2,8 +2,8 @@
 
 use kanade_model::{AuditEvent, ExecId, Receipt, RequestId, ResultId, SendId, Timestamp};
 use kanade_ports::{
-    Addressee, Agent, AuditRecord, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill, Limits,
-    Output, Run, ScheduleCursor, Send, SendState, SlotRecord, Success, TargetRecord,
+    Addressee, Agent, AuditRecord, DeadLetter, DeadLetterRecord, Execution, Facts, Hold, KeyRecord, Kill,
+    Limits, Output, Run, ScheduleCursor, Send, SendState, SlotRecord, Success, TargetRecord,
 };
 
 use crate::{
@@ -31,6 +31,8 @@ impl Record for Execution {
         "killed_by",
         "killed_at",
         "kill_settled",
+        "course",
+        "held",
     ];
     const KEY: usize = 1;
     const CHANGING: usize = 8;
@@ -53,6 +55,12 @@ impl Record for Execution {
         values.push(self.kill.as_ref().map(|kill| kill.by.as_str()));
         values.push_time(self.kill.as_ref().map(|kill| kill.at));
         values.push(self.kill.as_ref().map(|kill| kill.settled));
+        values.push((!self.course.is_plain()).then(|| document(&self.course)));
+        values.push(match self.hold() {
+            None => 0,
+            Some(Hold::Gate) => 1,
+            Some(Hold::Pause) => 2,
+        });
     }
 
     fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
@@ -78,6 +86,8 @@ impl Record for Execution {
                 let settled = columns.take::<Option<i64>>()? == Some(1);
                 by.zip(at).map(|(by, at)| Kill { by, at, settled })
             },
+            // What holds it follows from this.
+            course: columns.maybe_document()?.unwrap_or_default(),
         })
     }
 
@@ -182,6 +192,7 @@ impl Record for Send {
         values.push_time(Some(self.due_at));
         values.push(match self.state {
             SendState::Due => "due",
+            SendState::Held => "held",
             SendState::Sent => "sent",
             SendState::Withdrawn => "withdrawn",
         });
@@ -197,6 +208,7 @@ impl Record for Send {
             due_at: columns.time()?,
             state: match columns.take::<&str>()? {
                 "due" => SendState::Due,
+                "held" => SendState::Held,
                 "sent" => SendState::Sent,
                 "withdrawn" => SendState::Withdrawn,
                 other => return Err(Fault::unreadable("the state of a send", other)),

@@ -81,6 +81,10 @@ impl ExecutionStore for SqliteStore {
         read!(self, executions::open_kills(limit), "list open kills")
     }
 
+    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+        read!(self, executions::open_gates(after, limit), "list open gates")
+    }
+
     async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError> {
         read!(
             self,
@@ -116,6 +120,19 @@ impl ExecutionStore for SqliteStore {
             self,
             targets::unfinished(pc, due_before, limit),
             "list what is unfinished on agent `{pc}`"
+        )
+    }
+
+    async fn open_on(
+        &self,
+        pc: &PcId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Vec<TargetRecord>, StoreError> {
+        read!(
+            self,
+            targets::open_on(pc, after, limit),
+            "list the open targets on agent `{pc}`"
         )
     }
 

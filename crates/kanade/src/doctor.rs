@@ -214,7 +214,11 @@ async fn schedules(client: &Client) -> Check {
     if problems.is_empty() {
         return Check::ok("schedules", format!("{} are valid", listed.len()));
     }
-    let text = format!("{} do not fire, being not valid: {}", problems.len(), problems.join("; "));
+    let text = format!(
+        "{} do not fire, being not valid: {}",
+        problems.len(),
+        problems.join("; ")
+    );
     Check::failed("schedules", text)
 }
 

@@ -12,9 +12,9 @@ use kanade_model::{
 };
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, ErrorKind, Execution, ExecutionQuery,
-    ExecutionStore, Facts, Forget, KeyRecord, LiveCount, Needs, Order, Outcome, Page, Position, RetentionCut,
-    Run, RunQuery, RunRecord, ScheduleCursor, Send, SendState, SlotQuery, SlotRecord, StoreError, Success,
-    TargetQuery, TargetRecord, TextFilter,
+    ExecutionStore, Facts, Forget, Hold, KeyRecord, LiveCount, Needs, Order, Outcome, Page, Position,
+    RetentionCut, Run, RunQuery, RunRecord, ScheduleCursor, Send, SendState, SlotQuery, SlotRecord,
+    StoreError, Success, TargetQuery, TargetRecord, TextFilter,
 };
 
 use super::{
@@ -128,13 +128,23 @@ impl ExecutionStore for JournalStore {
         Ok(list.first(limit).into_iter().map(|(_, row)| row).collect())
     }
 
+    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+        let inner = self.inner();
+        let open = inner.records.executions.values().filter(|row| {
+            row.hold() == Some(Hold::Gate)
+                && after.is_none_or(|after| at(row.initiated_at, &row.exec_id) > *after)
+        });
+        Ok(List::up(open.cloned(), |row| at(row.initiated_at, &row.exec_id)).first(limit))
+    }
+
     async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError> {
         let inner = self.inner();
         let stale = inner
             .records
             .executions
             .values()
-            .filter(|row| row.status == ExecutionStatus::Pending && row.last_due_at < due_before);
+            .filter(|row| row.status == ExecutionStatus::Pending && row.hold().is_none())
+            .filter(|row| row.last_due_at < due_before);
         let list = List::up(stale, |row| at(row.last_due_at, &row.exec_id));
         Ok(list
             .first(limit)
@@ -171,7 +181,23 @@ impl ExecutionStore for JournalStore {
     ) -> Result<Vec<TargetRecord>, StoreError> {
         let inner = self.inner();
         let rows = inner.records.targets.values().cloned();
-        let wanted = rows.filter(|row| row.pc_id == *pc && !row.state.is_final() && row.due_at < due_before);
+        let wanted = rows
+            .filter(|row| row.pc_id == *pc && !row.state.is_final() && !row.is_held())
+            .filter(|row| row.due_at < due_before);
+        Ok(List::up(wanted, |row| at(row.due_at, &row.exec_id)).first(limit))
+    }
+
+    async fn open_on(
+        &self,
+        pc: &PcId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Vec<TargetRecord>, StoreError> {
+        let inner = self.inner();
+        let rows = inner.records.targets.values().cloned();
+        let wanted = rows
+            .filter(|row| row.pc_id == *pc && !row.state.is_final())
+            .filter(|row| after.is_none_or(|after| at(row.due_at, &row.exec_id) > *after));
         Ok(List::up(wanted, |row| at(row.due_at, &row.exec_id)).first(limit))
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kanade_model::{Ended, EventStarted, ExecResult, ResultId, SkipReason, Timestamp};
-use kanade_ports::{Change, ChangeSet, RetentionCut, SendState, Standing};
+use kanade_ports::{Change, ChangeSet, RetentionCut, SendState, Standing, Verdict};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -60,11 +60,12 @@ impl Chance {
             self.now.plus(step)
         };
         let (now, exec, pc) = (self.now, self.random.pick(&EXECUTIONS), self.random.pick(&PCS));
-        match self.random.below(15) {
+        match self.random.below(19) {
             0 | 1 => self.firing(exec),
             2 => Change::Sent {
                 exec_id: id(exec),
                 sends: PCS.map(|pc| super::world::send(exec, pc))[self.random.below(4)..].to_vec(),
+                at: now,
             },
             3 => Change::Kill {
                 exec_id: id(exec),
@@ -90,7 +91,35 @@ impl Chance {
                 self.random
                     .pick(&[Standing::Open, Standing::Expired, Standing::Over]),
             ),
+            11 => self.steering(exec),
+            12 => self.verdict(exec),
             _ => self.message(),
+        }
+    }
+
+    fn steering(&mut self, exec: &str) -> Change {
+        let (exec_id, by, at) = (id(exec), "ann".into(), self.now);
+        match self.random.below(5) {
+            0 | 1 => Change::Pause { exec_id, by, at },
+            2 | 3 => Change::Resume { exec_id, at },
+            _ => Change::Abort { exec_id, by, at },
+        }
+    }
+
+    /// What a gate of one of the waves may have come to.
+    fn verdict(&mut self, exec: &str) -> Change {
+        let wave = u32::from(self.random.below(3) == 0);
+        let (of, at) = (1, self.now.plus(Duration::from_secs(100)));
+        let verdict = Verdict {
+            passed: self.random.below(2) == 0,
+            at,
+            succeeded: u32::from(self.random.below(2) == 0),
+            of,
+        };
+        Change::Judged {
+            exec_id: id(exec),
+            wave,
+            verdict,
         }
     }
 
@@ -150,6 +179,10 @@ impl Chance {
             .at(self.now)
             .job(self.random.pick(&["backup", "other"]));
         let firing = if self.random.below(3) == 0 {
+            let gate = self.random.pick(&[None, Some("1"), Some("0.5")]);
+            let waves = [(0, gate, &reached[..1]), (100, None, &reached[1..])];
+            super::waves::staged(exec, &waves).at(self.now)
+        } else if self.random.below(3) == 0 {
             firing.everybody(reached)
         } else {
             firing

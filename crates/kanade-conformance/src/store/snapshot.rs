@@ -9,7 +9,7 @@ use std::{
 use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, TargetState, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, Counts, DeadLetterRecord, Execution, ExecutionQuery, ExecutionStore,
-    Facts, LiveCount, Order, RunFilter, RunQuery, RunRecord, Send, SendState, TargetRecord, TextFilter,
+    Facts, Hold, LiveCount, Order, RunFilter, RunQuery, RunRecord, Send, SendState, TargetRecord, TextFilter,
 };
 
 use super::walk::{agents, audit, dead_letters, due_sends, executions, facts_by, runs, targets};
@@ -215,9 +215,21 @@ async fn check_work_lists(
         killed_at,
     );
 
+    let gated = |execution: &&Execution| execution.hold() == Some(Hold::Gate);
+    let found = store.open_gates(None, MANY).await.unwrap();
+    assert_same(
+        "open gates",
+        found,
+        executions.iter().filter(gated).cloned().collect(),
+        |execution| execution.initiated_at,
+    );
+    check_waves(executions, targets, sends);
+
     for end in moments(executions.iter().map(|execution| execution.last_due_at)) {
         let stale = |execution: &&Execution| {
-            execution.status == ExecutionStatus::Pending && execution.last_due_at < end
+            execution.status == ExecutionStatus::Pending
+                && execution.last_due_at < end
+                && execution.hold().is_none()
         };
         let mut wanted: Vec<_> = executions.iter().filter(stale).collect();
         wanted.sort_by_key(|execution| execution.last_due_at);
@@ -244,12 +256,16 @@ async fn check_work_lists(
     for pc in pcs {
         for end in moments(targets.iter().map(|target| target.due_at)) {
             let unfinished = |target: &&TargetRecord| {
-                target.pc_id == *pc && !target.state.is_final() && target.due_at < end
+                target.pc_id == *pc && !target.state.is_final() && target.due_at < end && !target.is_held()
             };
             let wanted = targets.iter().filter(unfinished).cloned().collect();
             let found = store.unfinished(pc, end, MANY).await.unwrap();
             assert_same("unfinished targets", found, wanted, |target| target.due_at);
         }
+        let open = |target: &&TargetRecord| target.pc_id == *pc && !target.state.is_final();
+        let wanted = targets.iter().filter(open).cloned().collect();
+        let found = store.open_on(pc, None, MANY).await.unwrap();
+        assert_same("open targets", found, wanted, |target| target.due_at);
         check_unanswered_kills(store, pc, targets).await;
     }
     for now in moments(targets.iter().filter_map(|target| target.check_at)) {
@@ -259,6 +275,45 @@ async fn check_work_lists(
         let wanted = targets.iter().filter(overdue).cloned().collect();
         let found = store.overdue_targets(now, MANY).await.unwrap();
         assert_same("overdue targets", found, wanted, |target| target.check_at);
+    }
+}
+
+/// What is told of a wave follows from its targets and sends, and what is due is what nothing holds.
+fn check_waves(executions: &[Execution], targets: &[TargetRecord], sends: &[Send]) {
+    for execution in executions {
+        for (number, wave) in execution.course.waves.iter().enumerate() {
+            let mut counts = Counts::default();
+            let of = |exec_id: &ExecId, of: u32| *exec_id == execution.exec_id && of as usize == number;
+            for target in targets {
+                if of(&target.exec_id, target.wave) && target.send_id.is_some() {
+                    counts.add(target.state);
+                }
+            }
+            assert_eq!(wave.counts, counts, "wave {number} of {}", execution.exec_id);
+            let owed = sends.iter().filter(|send| {
+                of(&send.exec_id, send.wave) && matches!(send.state, SendState::Due | SendState::Held)
+            });
+            assert_eq!(
+                wave.owed as usize,
+                owed.count(),
+                "owed of wave {number} of {}",
+                execution.exec_id
+            );
+        }
+        for send in sends.iter().filter(|send| send.exec_id == execution.exec_id) {
+            let is_let_out = execution.kill.is_none() && execution.course.lets_out(send.wave);
+            assert!(
+                send.state != SendState::Due || is_let_out,
+                "{send:?} is due, so nothing holds it: {execution:?}"
+            );
+        }
+        let mut held = targets
+            .iter()
+            .filter(|target| target.exec_id == execution.exec_id && target.is_held());
+        assert!(
+            execution.hold().is_some() || held.next().is_none(),
+            "a target is held, so something holds it: {execution:?}"
+        );
     }
 }
 

@@ -254,6 +254,7 @@ pub(crate) fn sent(exec: &str, to: &[&str]) -> Change {
     Change::Sent {
         exec_id: id(exec),
         sends: to.iter().map(|to| send(exec, to)).collect(),
+        at: secs(0),
     }
 }
 

@@ -67,11 +67,12 @@ impl Scheduler {
         Ok(found)
     }
 
-    /// Whether something of an execution runs, or is likely to start soon. One that only waits for agents that have been
-    /// away for long holds nobody up.
+    /// Whether something of an execution runs, is held back, or is likely to start soon. One that only waits for agents that
+    /// have been away for long holds nobody up.
     fn is_under_way(&self, execution: &Execution) -> bool {
         let waits_since = self.clock.now().since(execution.last_due_at);
         execution.counts.of(TargetState::Running) > 0
+            || execution.hold().is_some()
             || (execution.counts.of(TargetState::Waiting) > 0
                 && waits_since <= self.fires.settings.pending_ttl)
     }

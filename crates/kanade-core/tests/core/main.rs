@@ -13,6 +13,7 @@ mod presence;
 mod projecting;
 mod retained;
 mod scheduling;
+mod steering;
 mod upkeep;
 mod world;
 mod years;

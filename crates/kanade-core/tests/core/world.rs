@@ -185,6 +185,7 @@ impl World {
         let wave = |group, delay| Wave {
             group: id(group),
             delay: HumanDuration(delay),
+            proceed_if: None,
         };
         let waves = vec![wave("first", Duration::ZERO), wave("second", later)];
         let rollout = Some(Rollout {
@@ -415,10 +416,12 @@ delegate! {
     in_flight(job: &JobId) -> Vec<ExecId>;
     live_counts() -> std::collections::BTreeMap<JobId, ports::LiveCount>;
     open_kills(limit: usize) -> Vec<Execution>;
+    open_gates(after: Option<&ports::Position>, limit: usize) -> Vec<Execution>;
     stale(due_before: Timestamp, limit: usize) -> Vec<ExecId>;
     target(exec: &ExecId, pc: &PcId) -> Option<ports::TargetRecord>;
     targets(query: &ports::TargetQuery) -> ports::Page<ports::TargetRecord>;
     unfinished(pc: &PcId, due_before: Timestamp, limit: usize) -> Vec<ports::TargetRecord>;
+    open_on(pc: &PcId, after: Option<&ports::Position>, limit: usize) -> Vec<ports::TargetRecord>;
     unanswered_kills(pc: &PcId, since: Timestamp, limit: usize) -> Vec<ExecId>;
     overdue_targets(now: Timestamp, limit: usize) -> Vec<ports::TargetRecord>;
     due_sends(after: Option<&ports::Position>, limit: usize) -> Vec<ports::Send>;

@@ -92,7 +92,7 @@ pub(super) async fn list(
         after: page.after(LIST)?,
     };
     let found = store.executions(&query).await?;
-    Ok(page.answer(LIST, found.map(shape::execution)))
+    Ok(page.answer(LIST, found.map(shape::listed)))
 }
 
 /// Shows an execution with its newest runs

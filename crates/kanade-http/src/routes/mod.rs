@@ -18,6 +18,7 @@ mod run;
 mod schedules;
 mod scripts;
 mod slots;
+mod steering;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -56,6 +57,9 @@ impl Routes {
                 .routes(routes!(executions::get))
                 .routes(routes!(executions::kill))
                 .routes(routes!(executions::targets))
+                .routes(routes!(steering::pause))
+                .routes(routes!(steering::resume))
+                .routes(routes!(steering::abort))
                 .routes(routes!(results::list))
                 .routes(routes!(results::get))
                 .routes(routes!(schedules::list, schedules::put))

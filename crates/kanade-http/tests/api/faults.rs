@@ -128,10 +128,12 @@ delegate! {
     in_flight(job: &JobId) -> Vec<ExecId>;
     live_counts() -> BTreeMap<JobId, LiveCount>;
     open_kills(limit: usize) -> Vec<Execution>;
+    open_gates(after: Option<&Position>, limit: usize) -> Vec<Execution>;
     stale(due_before: Timestamp, limit: usize) -> Vec<ExecId>;
     target(exec: &ExecId, pc: &PcId) -> Option<TargetRecord>;
     targets(query: &TargetQuery) -> Page<TargetRecord>;
     unfinished(pc: &PcId, due_before: Timestamp, limit: usize) -> Vec<TargetRecord>;
+    open_on(pc: &PcId, after: Option<&Position>, limit: usize) -> Vec<TargetRecord>;
     unanswered_kills(pc: &PcId, since: Timestamp, limit: usize) -> Vec<ExecId>;
     overdue_targets(now: Timestamp, limit: usize) -> Vec<TargetRecord>;
     due_sends(after: Option<&Position>, limit: usize) -> Vec<Send>;

@@ -7,7 +7,7 @@ use kanade_model::{
     TargetState, Timestamp,
 };
 use kanade_ports::{
-    Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Forget, KeyRecord, Needs, Order, Output,
+    Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Forget, Hold, KeyRecord, Needs, Order, Output,
     Position, Run, RunFilter, ScheduleCursor, Send, SendState, SlotRecord, TargetRecord, WorkingSet,
 };
 use uuid::Uuid;
@@ -20,7 +20,9 @@ pub(super) enum ExecutionList {
     Of(Option<JobId>, Option<ExecutionStatus>),
     /// With a kill that is not settled, by the time of the kill.
     OpenKill,
-    /// Pending ones by the time their last send is due.
+    /// With a gate that holds sends back, by the time they were fired.
+    OpenGate,
+    /// Pending ones that nothing holds, by the time their last send is due.
     Pending,
     /// Final ones by the time they finished.
     Final,
@@ -385,7 +387,10 @@ fn execution_places(row: &Execution) -> Vec<(ExecutionList, Position)> {
     if let Some(kill) = row.kill.as_ref().filter(|kill| !kill.settled) {
         places.push((ExecutionList::OpenKill, place(kill.at, &row.exec_id)));
     }
-    if row.status == ExecutionStatus::Pending {
+    if row.hold() == Some(Hold::Gate) {
+        places.push((ExecutionList::OpenGate, fired));
+    }
+    if row.status == ExecutionStatus::Pending && row.hold().is_none() {
         places.push((ExecutionList::Pending, place(row.last_due_at, &row.exec_id)));
     }
     if let (true, Some(at)) = (row.is_final(), row.finished_at) {

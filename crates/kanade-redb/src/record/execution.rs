@@ -1,7 +1,7 @@
 //! Executions, their orders, targets and sends.
 
 use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, SendId, TargetState};
-use kanade_ports::{Execution, Order, Send, SendState, TargetRecord};
+use kanade_ports::{Execution, Hold, Order, Send, SendState, TargetRecord};
 use redb::TableDefinition;
 
 use crate::{
@@ -36,7 +36,10 @@ impl Record for Execution {
         if let Some(kill) = self.kill.as_ref().filter(|kill| !kill.settled) {
             places.push(open_kills().name().moment(kill.at));
         }
-        if status == ExecutionStatus::Pending {
+        if self.hold() == Some(Hold::Gate) {
+            places.push(open_gates().name().moment(at));
+        }
+        if status == ExecutionStatus::Pending && self.hold().is_none() {
             places.push(pending().name().moment(self.last_due_at));
         }
         if let (true, Some(at)) = (self.is_final(), self.finished_at) {
@@ -89,7 +92,12 @@ pub(crate) fn open_kills() -> List {
     List::by_moment(Key::list(5))
 }
 
-/// Pending executions, by the time their last send is due.
+/// Executions with a gate that holds sends back, by the time they were fired.
+pub(crate) fn open_gates() -> List {
+    List::by_moment(Key::list(8))
+}
+
+/// Pending executions that nothing holds, by the time their last send is due.
 pub(crate) fn pending() -> List {
     List::by_moment(Key::list(6))
 }

@@ -96,6 +96,12 @@ fn execution(fields: &mut Fields<'_, '_>) -> Result<LegacyRecord, String> {
         finished_at: None,
         killed_at: None,
         killed_by: None,
+        paused_at: None,
+        paused_by: None,
+        pause_reason: None,
+        aborted_at: None,
+        aborted_by: None,
+        waves: Vec::new(),
     }))
 }
 

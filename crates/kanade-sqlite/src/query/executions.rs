@@ -6,7 +6,7 @@ use kanade_model::{ExecId, ExecutionStatus, JobId, Timestamp};
 use kanade_ports::{Execution, ExecutionQuery, LiveCount, Order, Page, Position};
 use sqlx::SqliteConnection;
 
-use super::{RECORD, before, fill, page};
+use super::{RECORD, before, behind, fill, page};
 use crate::{fault::Fault, statement::Statement};
 
 pub(crate) async fn execution(conn: &mut SqliteConnection, id: &ExecId) -> Result<Option<Execution>, Fault> {
@@ -92,6 +92,22 @@ pub(crate) async fn open_kills(conn: &mut SqliteConnection, limit: usize) -> Res
         .await
 }
 
+pub(crate) async fn open_gates(
+    conn: &mut SqliteConnection,
+    after: Option<&Position>,
+    limit: usize,
+) -> Result<Vec<Execution>, Fault> {
+    let (at, id) = behind(after);
+    Statement::select::<Execution>(
+        "WHERE held = 1 AND (initiated_at, exec_id) > (?1, ?2) ORDER BY initiated_at, exec_id LIMIT ?3",
+    )
+    .with(at)
+    .with(id)
+    .with_limit(limit)
+    .all(conn)
+    .await
+}
+
 pub(crate) async fn stale(
     conn: &mut SqliteConnection,
     due_before: Timestamp,
@@ -99,7 +115,7 @@ pub(crate) async fn stale(
 ) -> Result<Vec<ExecId>, Fault> {
     Statement::new(
         "SELECT exec_id FROM executions INDEXED BY executions_pending \
-         WHERE status = 'pending' AND last_due_at < ?1 ORDER BY last_due_at, exec_id LIMIT ?2",
+         WHERE status = 'pending' AND held = 0 AND last_due_at < ?1 ORDER BY last_due_at, exec_id LIMIT ?2",
     )
     .with_time(due_before)
     .with_limit(limit)

@@ -53,10 +53,29 @@ pub(crate) async fn unfinished(
 ) -> Result<Vec<TargetRecord>, Fault> {
     Statement::select::<TargetRecord>(
         "WHERE pc_id = ?1 AND state IN ('waiting', 'running') AND due_at < ?2 \
-         ORDER BY due_at, exec_id LIMIT ?3",
+         AND (state = 'running' OR check_at IS NOT NULL) ORDER BY due_at, exec_id LIMIT ?3",
     )
     .with(pc.as_str())
     .with_time(due_before)
+    .with_limit(limit)
+    .all(conn)
+    .await
+}
+
+pub(crate) async fn open_on(
+    conn: &mut SqliteConnection,
+    pc: &PcId,
+    after: Option<&Position>,
+    limit: usize,
+) -> Result<Vec<TargetRecord>, Fault> {
+    let (at, exec) = behind(after);
+    Statement::select::<TargetRecord>(
+        "WHERE pc_id = ?1 AND state IN ('waiting', 'running') AND (due_at, exec_id) > (?2, ?3) \
+         ORDER BY due_at, exec_id LIMIT ?4",
+    )
+    .with(pc.as_str())
+    .with(at)
+    .with(exec)
     .with_limit(limit)
     .all(conn)
     .await

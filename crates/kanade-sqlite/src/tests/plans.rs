@@ -82,13 +82,23 @@ async fn a_list_is_a_range_of_the_index_that_is_made_for_it() {
         ),
         (
             "targets",
-            "due_at < ?2 ORDER BY due_at",
+            "due_at < ?2 AND (state",
             "targets_unfinished (pc_id=? AND due_at<?)",
         ),
         (
             "targets",
             "receipt IN (",
             "targets_with_unanswered_kill (pc_id=? AND finished_at>?)",
+        ),
+        (
+            "targets",
+            "(due_at, exec_id) > (?2",
+            "targets_unfinished (pc_id=? AND (due_at,exec_id)>",
+        ),
+        (
+            "executions",
+            "held = 1",
+            "executions_with_open_gate ((initiated_at,exec_id)>",
         ),
         ("sends", "state = 'due'", "sends_due ((due_at,send_id)>"),
         (
@@ -188,6 +198,7 @@ async fn write_everything(world: &World) {
     sets.push(ChangeSet::of(Change::Sent {
         exec_id: exec(2),
         sends: vec![],
+        at: at(4),
     }));
     sets.push(ChangeSet::of(Change::Kill {
         exec_id: exec(2),
@@ -222,6 +233,7 @@ async fn write_everything(world: &World) {
     let sent = Change::Sent {
         exec_id: exec(3),
         sends: sends.iter().map(|send| send.send_id).collect(),
+        at: at(4),
     };
     let forget = Change::Forget(Forget {
         executions: vec![exec(3)],
@@ -284,9 +296,11 @@ async fn ask_everything(world: &World) {
     store.in_flight(&job()).await.unwrap();
     store.live_counts().await.unwrap();
     store.open_kills(10).await.unwrap();
+    store.open_gates(after.as_ref(), 10).await.unwrap();
     store.stale(at(9), 10).await.unwrap();
     store.target(&exec(1), &pc(1)).await.unwrap();
     store.unfinished(&pc(1), at(9), 10).await.unwrap();
+    store.open_on(&pc(1), after.as_ref(), 10).await.unwrap();
     store.unanswered_kills(&pc(1), at(9), 10).await.unwrap();
     store.overdue_targets(at(9), 10).await.unwrap();
     store.due_sends(after.as_ref(), 10).await.unwrap();

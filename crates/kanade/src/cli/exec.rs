@@ -5,8 +5,8 @@ use std::{str::FromStr, time::Duration};
 use clap::Args;
 use kanade_client::{Client, Error};
 use kanade_model::{
-    FanoutPlan, GroupName, HumanDuration, Invalid, JobId, PcId, Rollout, Strategy, Target, Timestamp, Wave,
-    api,
+    FanoutPlan, Gate, GroupName, HumanDuration, Invalid, JobId, PcId, Rollout, Strategy, Target, Timestamp,
+    Wave, api,
 };
 use uuid::Uuid;
 
@@ -28,7 +28,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kanade exec backup --all --watch\n  kanade exec backup --group servers --jitter 5m\n  \
-                        kanade exec update --wave canary=0s --wave servers=2h"
+                        kanade exec update --wave canary=0s --wave servers=2h\n  \
+                        kanade exec update --wave canary=0s --wave servers=0s --proceed-if 0.9=30m"
 )]
 pub(crate) struct Exec {
     /// The job
@@ -61,6 +62,27 @@ struct Aim {
     /// Send to the members of a group that long after the fire; may be given several times
     #[arg(long = "wave", value_name = "GROUP=DELAY")]
     waves: Vec<WaveArgument>,
+    /// Send to the next wave only once this share of a wave has succeeded within that time; else the execution is paused
+    #[arg(long, value_name = "SHARE=DURATION", requires = "waves")]
+    proceed_if: Option<GateArgument>,
+}
+
+/// `share=within`
+#[derive(Debug, Clone, Copy)]
+struct GateArgument(Gate);
+
+impl FromStr for GateArgument {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (share, within) = text
+            .split_once('=')
+            .ok_or_else(|| Invalid::new("proceed-if", text, "a share and a time are wanted: `0.9=30m`"))?;
+        Ok(Self(Gate {
+            success_ratio: share.parse()?,
+            within: within.parse()?,
+        }))
+    }
 }
 
 /// `group=delay`. Group names of old fleets may hold `=`, delays never do.
@@ -77,6 +99,7 @@ impl FromStr for WaveArgument {
         Ok(Self(Wave {
             group: group.parse()?,
             delay: delay.parse()?,
+            proceed_if: None,
         }))
     }
 }
@@ -88,8 +111,15 @@ impl Exec {
             groups,
             pcs,
             waves,
+            proceed_if,
         } = &self.aim;
-        let waves: Vec<Wave> = waves.iter().map(|WaveArgument(wave)| wave.clone()).collect();
+        let mut waves: Vec<Wave> = waves.iter().map(|WaveArgument(wave)| wave.clone()).collect();
+        // Nothing comes after the last one.
+        if let Some((_, gated)) = waves.split_last_mut() {
+            for wave in gated {
+                wave.proceed_if = proceed_if.map(|GateArgument(gate)| gate);
+            }
+        }
         FanoutPlan {
             target: Target {
                 all: *all,
@@ -186,11 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn every_wave_but_the_last_gets_the_gate() {
+        assert_eq!(
+            plan(&["--wave", "a=0s", "--wave", "b=1h", "--proceed-if", "0.9=30m"])["rollout"]["waves"],
+            json!([
+                {"group": "a", "delay": "0s", "proceed_if": {"success_ratio": 0.9, "within": "30m"}},
+                {"group": "b", "delay": "1h"}
+            ])
+        );
+    }
+
+    #[test]
     fn a_fire_without_an_aim_or_with_a_wrong_value_is_refused() {
         for (arguments, told) in [
             (&[][..], "--all"),
             (&["--wave", "canary"], "canary=10m"),
             (&["--wave", "canary=soon"], "`30s`"),
+            (&["--wave", "a=0s", "--proceed-if", "90=30m"], "0 to 1"),
+            (&["--all", "--proceed-if", "0.9=30m"], "--wave"),
             (&["--pc", "a b"], "pc id"),
             (&["--all", "--jitter", "5"], "duration"),
             (&["--all", "--watch-timeout", "5m"], "--watch"),

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::{
     Context,
     failure::Done,
-    output::{Paging, ago},
+    output::{Output, Paging, ago},
     table::{Cell, Tone},
     watch::{self, Watching, counts},
-    when,
+    waves, when,
 };
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,20 @@ pub(crate) enum ExecutionCommand {
                             kanade executions show 5f0c… --watch"
     )]
     Show(Show),
+    /// Keep back what of an execution has not been sent, until it is resumed
+    Pause(One),
+    /// Let a paused execution go on, also past a gate that has failed
+    ///
+    /// What was due meanwhile goes out at once; what is due later keeps its time.
+    Resume(One),
+    /// Withdraw what of an execution has not been sent; what runs goes on (`kanade kill` ends it)
+    Abort(One),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The execution
+    exec_id: ExecId,
 }
 
 #[derive(Debug, Args)]
@@ -72,7 +86,36 @@ pub(super) async fn run(command: ExecutionCommand, context: &Context) -> Done {
             watch::execution(&show.exec_id, &show.watching, context).await
         }
         ExecutionCommand::Show(show) => self::show(&show, context).await,
+        ExecutionCommand::Pause(One { exec_id }) => {
+            context.client.pause(&exec_id).await?;
+            steered(&exec_id, context).await
+        }
+        ExecutionCommand::Resume(One { exec_id }) => {
+            context.client.resume(&exec_id).await?;
+            steered(&exec_id, context).await
+        }
+        ExecutionCommand::Abort(One { exec_id }) => {
+            context.client.abort(&exec_id).await?;
+            steered(&exec_id, context).await
+        }
     }
+}
+
+/// Says how an execution stands now.
+async fn steered(exec: &ExecId, Context { client, out }: &Context) -> Done {
+    let detail = client.execution(exec).await?;
+    let now = when::now();
+    out.show(&detail, |detail| heads(&detail.execution, now, out))
+}
+
+/// What is told of an execution, with a table of its waves where it has any.
+fn heads(execution: &api::Execution, now: Timestamp, out: &Output) -> String {
+    let fields = out.fields(&lines(execution, now));
+    if execution.waves.is_empty() {
+        return fields;
+    }
+    let rows = execution.waves.iter().map(|wave| waves::row(wave, now)).collect();
+    format!("{fields}\n\n{}", out.table(&waves::HEADS, rows))
 }
 
 const HEADS: [&str; 7] = ["EXECUTION", "JOB", "VERSION", "STATUS", "TARGETS", "FIRED", "BY"];
@@ -125,7 +168,7 @@ async fn show(show: &Show, context: &Context) -> Done {
     if !show.targets {
         return out.show(&detail, |detail| {
             let runs = detail.results.iter().map(|run| run_row(run, now)).collect();
-            let heads = out.fields(&lines(&detail.execution, now));
+            let heads = heads(&detail.execution, now, out);
             if detail.results.is_empty() {
                 heads
             } else {
@@ -145,7 +188,7 @@ async fn show(show: &Show, context: &Context) -> Done {
         },
         |_| {
             let rows = targets.iter().map(|target| target_row(target, now)).collect();
-            let heads = out.fields(&lines(&detail.execution, now));
+            let heads = heads(&detail.execution, now, out);
             format!("{heads}\n\n{}", out.table(&TARGET_HEADS, rows))
         },
     )
@@ -166,6 +209,14 @@ fn lines(execution: &api::Execution, now: Timestamp) -> Vec<(&'static str, Cell)
             format!("{} by {}", moment(execution.initiated_at), execution.initiated_by).into(),
         ),
     ];
+    if let Some(at) = execution.paused_at {
+        let paused = format!("{}, {}", moment(at), waves::paused(execution));
+        lines.push(("paused", Cell::toned(paused, Tone::Odd)));
+    }
+    if let Some(at) = execution.aborted_at {
+        let by = execution.aborted_by.as_deref().unwrap_or("somebody unknown");
+        lines.push(("aborted", format!("{} by {by}", moment(at)).into()));
+    }
     if let Some(at) = execution.killed_at {
         let by = execution.killed_by.as_deref().unwrap_or("somebody unknown");
         lines.push(("killed", format!("{} by {by}", moment(at)).into()));

@@ -30,6 +30,7 @@ mod table;
 mod tls;
 mod token;
 mod watch;
+mod waves;
 mod when;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kanade_model::api;
 
 use super::follow::{counts, finished};
-use crate::cli::output::Output;
+use crate::cli::{output::Output, waves};
 
 const REDRAW: Duration = Duration::from_millis(120);
 
@@ -48,7 +48,11 @@ impl Progress {
     pub(in super::super) fn show(&self, execution: &api::Execution) {
         self.bar.set_length(u64::from(execution.target_count));
         self.bar.set_position(finished(execution));
-        self.message(counts(execution));
+        let counts = counts(execution);
+        self.message(match waves::stage(execution) {
+            Some(stage) => format!("{counts}; {stage}"),
+            None => counts,
+        });
     }
 
     pub(in super::super) fn message(&self, message: String) {

@@ -62,7 +62,7 @@ impl<'a> Pulse<'a> {
             tokio::select! {
                 Some(update) = self.updates.next() => match update {
                     Ok(Update::Event(LiveEvent::Execution(execution))) if execution.exec_id == *self.exec => {
-                        return Ok(Beat::Stands(Box::new(execution)));
+                        return Ok(Beat::Stands(execution));
                     }
                     Ok(Update::Connected) => {
                         self.live = true;
