@@ -1,8 +1,8 @@
-//! The documents operators write: jobs, schedules, and whether agents may start a job.
+//! Jobs, and whether agents may start them.
 
 use std::collections::BTreeMap;
 
-use kanade_model::{JobId, Manifest, Schedule, ScheduleId, ScriptStatus, api};
+use kanade_model::{JobId, Manifest, ScriptStatus, api};
 use reqwest::{
     Method,
     header::{ETAG, IF_MATCH, IF_NONE_MATCH},
@@ -156,59 +156,5 @@ impl Client {
         self.call(Method::POST, &["api", "scripts", id.as_str(), "unrevoke"])?
             .done()
             .await
-    }
-}
-
-/// Schedules.
-impl Client {
-    /// Every schedule by id, and whether it is held.
-    pub fn schedules(&self) -> Items<api::ScheduleShown> {
-        self.list(&["api", "schedules"], Vec::new())
-    }
-
-    /// One schedule.
-    ///
-    /// # Errors
-    /// Not found, and what every request may meet.
-    pub async fn schedule(&self, id: &ScheduleId) -> Result<Tagged<Schedule>, Error> {
-        self.call(Method::GET, &["api", "schedules", id.as_str()])?
-            .read_tagged()
-            .await
-    }
-
-    /// Stores a schedule.
-    ///
-    /// # Errors
-    /// Invalid documents, a job that does not exist, a precondition that does not hold.
-    pub async fn put_schedule(
-        &self,
-        schedule: &Schedule,
-        when: &Precondition,
-    ) -> Result<api::ScheduleStored, Error> {
-        self.call(Method::POST, &["api", "schedules"])?
-            .when(when)
-            .json(schedule)
-            .read()
-            .await
-    }
-
-    /// Deletes a schedule.
-    ///
-    /// # Errors
-    /// Not found, a precondition that does not hold.
-    pub async fn delete_schedule(&self, id: &ScheduleId, when: &Precondition) -> Result<(), Error> {
-        self.call(Method::DELETE, &["api", "schedules", id.as_str()])?
-            .when(when)
-            .done()
-            .await
-    }
-
-    /// Stops a schedule from firing; with `cascade` agents may not start its job any more either.
-    ///
-    /// # Errors
-    /// Not found, and what every request may meet.
-    pub async fn disable_schedule(&self, id: &ScheduleId, cascade: bool) -> Result<(), Error> {
-        let call = self.call(Method::POST, &["api", "schedules", id.as_str(), "disable"])?;
-        call.query(&[("cascade", cascade.to_string())]).done().await
     }
 }

@@ -32,6 +32,7 @@ mod page;
 mod records;
 mod releases;
 mod request;
+mod schedules;
 
 pub use agents::Scope;
 pub use client::Client;

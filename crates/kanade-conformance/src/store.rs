@@ -14,6 +14,7 @@ pub mod reopen;
 pub mod retention;
 pub mod runs;
 pub mod sets;
+pub mod slots;
 mod snapshot;
 pub mod takeover;
 pub mod trail;
@@ -165,6 +166,17 @@ suite! { $
         a_caller_that_goes_away_leaves_its_set_whole_or_undone
         a_caller_that_goes_away_does_not_hold_up_others
         readers_see_whole_sets_while_others_write
+    ;
+
+    slots:
+        a_slot_is_settled_once_with_all_that_stands_with_it
+        what_a_slot_gives_way_to
+        slots_are_listed_newest_first_each_once
+        slots_that_wait_are_found_until_they_do_not
+        the_cursor_last_written_counts
+        slots_go_by_their_age_and_cursors_stay
+        slots_are_there_after_a_restart
+        where_a_job_has_succeeded_is_known_when_its_runs_are_not
     ;
 
     takeover:

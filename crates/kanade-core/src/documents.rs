@@ -3,7 +3,7 @@
 use std::{fmt::Display, sync::Arc};
 
 use bytes::Bytes;
-use kanade_model::{AgentGroups, ConfigScope, Manifest, Schedule, ScriptStatus, Version};
+use kanade_model::{AgentGroups, ConfigScope, Freeze, Manifest, Schedule, ScriptStatus, Version};
 use kanade_ports::{Bucket, Catalog, Clock, Entry, ErrorKind, Key, Precondition, Revision, StoreError};
 
 use crate::{Error, error::Result, view::CatalogView};
@@ -46,6 +46,7 @@ json_document! {
     Schedule: Schedules, "schedule";
     ConfigScope: AgentConfig, "configuration";
     AgentGroups: AgentGroups, "groups of agent";
+    Freeze: Freezes, "freeze";
 }
 
 macro_rules! text_document {
@@ -118,6 +119,17 @@ impl Documents {
     /// Every document of a kind from memory, in the order of the keys. One that cannot be read is left out and logged.
     pub fn list<D: Document>(&self) -> Vec<(Key, Stored<D>)> {
         readable(self.view.list(D::BUCKET))
+    }
+
+    /// The documents of a kind, from memory, that cannot be read, each with what is wrong with it.
+    pub fn unreadable<D: Document>(&self) -> Vec<(Key, String)> {
+        let entries = self.view.list(D::BUCKET).into_iter();
+        entries
+            .filter_map(|entry| match D::decode(&entry.value) {
+                Ok(_) => None,
+                Err(error) => Some((entry.key, error.to_string())),
+            })
+            .collect()
     }
 
     /// Every document of a kind as the catalog itself has it: for decisions. One that cannot be read is left out

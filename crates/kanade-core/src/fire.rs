@@ -8,11 +8,12 @@ use std::{
 
 use kanade_model::{
     AgentGroups, AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration,
-    Invalid, JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, Timestamp, Version, api,
+    Invalid, JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, SlotState, Timestamp,
+    Version, api,
 };
 use kanade_ports::{
     Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
-    MAX_LIMIT, NewExecution, NewTarget, Order, Outcome, Precondition, Send, SendState,
+    MAX_LIMIT, NewExecution, NewTarget, Order, Outcome, Precondition, Send, SendState, SlotRecord,
 };
 use serde_json::json;
 
@@ -54,6 +55,27 @@ pub struct Firing {
     pub repeated: bool,
 }
 
+/// A slot that is to fire its job.
+pub(crate) struct SlotFiring<'a> {
+    /// Its record, but for what firing fills in.
+    pub(crate) slot: SlotRecord,
+    pub(crate) job: &'a JobId,
+    pub(crate) plan: &'a FanoutPlan,
+    pub(crate) only: Option<&'a BTreeSet<PcId>>,
+    pub(crate) caller: &'a Caller,
+    /// What is committed with it.
+    pub(crate) then: Vec<Change>,
+}
+
+/// A firing that is ready to be committed.
+struct Prepared {
+    new: NewExecution,
+    /// What is recorded of targets that cannot run it.
+    refused: Vec<Change>,
+    audit: Change,
+    fired: api::Fired,
+}
+
 impl Fires {
     /// As [`firing`](Self::firing), for who does not mind whether it is a repetition.
     ///
@@ -90,6 +112,98 @@ impl Fires {
         {
             return Ok(again(fired));
         }
+        let exec_id = ExecId::from(self.ids.next());
+        let prepared = self.prepare(job, plan, caller, exec_id, None).await?;
+        let key = repeatable.as_ref().map(|repeatable| IdempotencyKey {
+            key: repeatable.key.clone(),
+            fingerprint: repeatable.fingerprint.clone(),
+            at: prepared.new.initiated_at,
+        });
+        let Prepared {
+            new,
+            refused,
+            audit,
+            fired,
+        } = prepared;
+        let sends = new.sends.clone();
+        let set = ChangeSet {
+            lead: Change::Fire(Box::new(new)),
+            then: refused.into_iter().chain([audit]).collect(),
+            key,
+        };
+        let committed = self.commit(set).await?;
+        match (committed, repeatable) {
+            (Outcome::Duplicate, Some(repeatable)) => {
+                let fired = self.fired_before(&repeatable).await?;
+                return fired.map(again).ok_or(Error::NotFound {
+                    what: "execution of idempotency key",
+                    id: repeatable.key,
+                });
+            }
+            _ => self.dispatcher.enqueue(sends),
+        }
+        Ok(Firing {
+            fired,
+            repeated: false,
+        })
+    }
+
+    /// Fires a job for a slot of a schedule, at `only` these agents where that is said. Says what became of the slot's
+    /// record: when it is not applied, the slot had been settled before and nothing is fired.
+    ///
+    /// # Errors
+    /// As [`firing`](Self::firing). It can be tried again: the execution of a slot has always the same id.
+    pub(crate) async fn slot(&self, firing: SlotFiring<'_>) -> Result<Outcome> {
+        let SlotFiring {
+            slot,
+            job,
+            plan,
+            only,
+            caller,
+            then,
+        } = firing;
+        let exec_id = ExecId::of_slot(&slot.schedule_id, slot.slot);
+        let prepared = self.prepare(job, plan, caller, exec_id.clone(), only).await?;
+        let sends = prepared.new.sends.clone();
+        let set = ChangeSet {
+            lead: Change::Slot(SlotRecord {
+                state: SlotState::Fired,
+                exec_id: Some(exec_id),
+                ..slot
+            }),
+            then: [Change::Fire(Box::new(prepared.new))]
+                .into_iter()
+                .chain(prepared.refused)
+                .chain([prepared.audit])
+                .chain(then)
+                .collect(),
+            key: None,
+        };
+        let outcome = self.commit(set).await?;
+        if outcome == Outcome::Applied {
+            self.dispatcher.enqueue(sends);
+        }
+        Ok(outcome)
+    }
+
+    async fn commit(&self, set: ChangeSet) -> Result<Outcome> {
+        let committed = self.committer.commit(set).await.inspect_err(|error| {
+            if error.kind() == ErrorKind::Indeterminate {
+                self.dispatcher.look_in_store();
+            }
+        });
+        Ok(committed?)
+    }
+
+    /// Resolves a plan and pins the job's version, so that all is ready to be committed.
+    async fn prepare(
+        &self,
+        job: &JobId,
+        plan: &FanoutPlan,
+        caller: &Caller,
+        exec_id: ExecId,
+        only: Option<&BTreeSet<PcId>>,
+    ) -> Result<Prepared> {
         plan.check()?;
         let manifest = self
             .documents
@@ -102,8 +216,7 @@ impl Fires {
             return Err(Error::Revoked(job.clone()));
         }
         let now = self.clock.now();
-        let exec_id = ExecId::from(self.ids.next());
-        let (targets, mut sends) = self.resolve(&exec_id, plan, now).await?;
+        let (targets, mut sends) = self.resolve(&exec_id, plan, only, now).await?;
         let too_old = self.too_old(&manifest, &targets).await?;
         if let Some((pc, why)) = too_old.first_key_value()
             && too_old.len() == targets.len()
@@ -128,40 +241,14 @@ impl Fires {
             limits: limits(&manifest, plan, &self.settings),
             order: order(&manifest, plan),
             targets,
-            sends: sends.clone(),
+            sends,
         };
         self.pin(job, &manifest.version).await?;
         let payload =
             json!({ "exec_id": exec_id, "version": manifest.version, "target_count": target_count });
-        let set = ChangeSet {
-            lead: Change::Fire(Box::new(new)),
-            then: refused
-                .into_iter()
-                .chain([self
-                    .audit
-                    .entry(caller, AuditAction::Exec, Some(job.to_string()), payload)])
-                .collect(),
-            key: repeatable.as_ref().map(|repeatable| IdempotencyKey {
-                key: repeatable.key.clone(),
-                fingerprint: repeatable.fingerprint.clone(),
-                at: now,
-            }),
-        };
-        let committed = self.committer.commit(set).await.inspect_err(|error| {
-            if error.kind() == ErrorKind::Indeterminate {
-                self.dispatcher.look_in_store();
-            }
-        })?;
-        match (committed, repeatable) {
-            (Outcome::Duplicate, Some(repeatable)) => {
-                let fired = self.fired_before(&repeatable).await?;
-                return fired.map(again).ok_or(Error::NotFound {
-                    what: "execution of idempotency key",
-                    id: repeatable.key,
-                });
-            }
-            _ => self.dispatcher.enqueue(sends),
-        }
+        let audit = self
+            .audit
+            .entry(caller, AuditAction::Exec, Some(job.to_string()), payload);
         let fired = api::Fired {
             exec_id,
             job_id: job.clone(),
@@ -169,9 +256,11 @@ impl Fires {
             target_count,
             subjects,
         };
-        Ok(Firing {
+        Ok(Prepared {
+            new,
+            refused,
+            audit,
             fired,
-            repeated: false,
         })
     }
 
@@ -221,11 +310,13 @@ impl Fires {
         &self,
         exec_id: &ExecId,
         plan: &FanoutPlan,
+        only: Option<&BTreeSet<PcId>>,
         now: Timestamp,
     ) -> Result<(Vec<NewTarget>, Vec<Send>)> {
         let mut recipients = Recipients {
             fires: self,
             exec_id,
+            only,
             targets: BTreeMap::new(),
             sends: Vec::new(),
         };
@@ -235,6 +326,8 @@ impl Fires {
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 recipients.send_each(members, number, now.plus(wave.delay.0));
             }
+        } else if let (true, Some(only)) = (plan.target.all, only) {
+            recipients.send_each(only.clone(), 0, now);
         } else if plan.target.all {
             let mut pcs = self.known_agents().await?;
             pcs.extend(plan.target.pcs.iter().cloned());
@@ -313,6 +406,8 @@ impl Fires {
 struct Recipients<'a> {
     fires: &'a Fires,
     exec_id: &'a ExecId,
+    /// Nobody else is sent to, where it is said.
+    only: Option<&'a BTreeSet<PcId>>,
     targets: BTreeMap<PcId, NewTarget>,
     sends: Vec<Send>,
 }
@@ -320,7 +415,7 @@ struct Recipients<'a> {
 impl Recipients<'_> {
     fn send_each(&mut self, pcs: BTreeSet<PcId>, wave: u32, due_at: Timestamp) {
         for pc in pcs {
-            if !self.targets.contains_key(&pc) {
+            if !self.targets.contains_key(&pc) && self.only.is_none_or(|only| only.contains(&pc)) {
                 let send = self.send(Addressee::Pc(pc.clone()), wave, due_at);
                 self.reach(pc, &send);
                 self.sends.push(send);

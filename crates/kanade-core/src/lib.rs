@@ -4,6 +4,7 @@
 //!
 //! - [`Jobs`], [`Schedules`], [`Agents`]: documents of the catalog, with their rules;
 //! - [`Fires`], [`Kills`]: what starts and what stops;
+//! - [`Scheduler`], [`Freezes`]: what fires by itself, and what keeps it from doing so;
 //! - [`Releases`]: the programs agents update themselves to;
 //! - [`Fleet`]: how all of it is;
 //! - [`Live`]: what happens now.
@@ -21,6 +22,7 @@ mod documents;
 mod error;
 mod fire;
 mod fleet;
+mod freeze;
 mod hold;
 pub mod import;
 mod jobs;
@@ -30,6 +32,7 @@ mod presence;
 mod project;
 mod releases;
 mod retained;
+mod scheduler;
 mod schedules;
 mod services;
 mod settings;
@@ -46,11 +49,13 @@ pub use documents::{Document, Documents, Stored};
 pub use error::{Error, Result, chain};
 pub use fire::{Fires, Firing, Repeatable};
 pub use fleet::Fleet;
+pub use freeze::Freezes;
 pub use hold::{HISTORY_IMPORTED, Holds, Marks, STARTED_FRESH, held};
 pub use jobs::{Jobs, ListedJob};
 pub use kill::Kills;
 pub use live::Live;
 pub use releases::{Releases, RolledOut, Upload};
+pub use scheduler::Scheduler;
 pub use schedules::Schedules;
 pub use services::{Abilities, Ports, Running, Services};
 pub use settings::Settings;

@@ -123,6 +123,12 @@ impl Live {
                     state: result.state(),
                 });
             }
+            Change::Slot(slot) => self.emit(LiveEvent::Slot {
+                schedule_id: slot.schedule_id.clone(),
+                slot: slot.slot,
+                state: slot.state,
+                exec_id: slot.exec_id.clone(),
+            }),
             Change::LoseRun {
                 result_id,
                 exec_id,
@@ -148,6 +154,7 @@ impl Live {
             | Change::Facts(_)
             | Change::Audit(_)
             | Change::DeadLetter(_)
+            | Change::ScheduleLooked(_)
             | Change::Mark { .. }
             | Change::Forget(_) => {}
         }

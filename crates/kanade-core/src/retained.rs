@@ -232,6 +232,8 @@ impl State {
             | Change::Facts(_)
             | Change::Audit(_)
             | Change::DeadLetter(_)
+            | Change::Slot(_)
+            | Change::ScheduleLooked(_)
             | Change::Mark { .. }
             | Change::Forget(_) => false,
         }

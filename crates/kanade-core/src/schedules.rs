@@ -1,6 +1,8 @@
 //! Schedules as documents.
 
-use kanade_model::{AuditAction, Caller, Invalid, Manifest, Schedule, ScheduleId, ScriptStatus};
+use kanade_model::{
+    AuditAction, Caller, Invalid, Manifest, RunsOn, Schedule, ScheduleId, ScriptStatus, Timestamp,
+};
 use kanade_ports::{Precondition, Revision};
 use serde_json::{Value, json};
 
@@ -35,6 +37,22 @@ impl Schedules {
             .into_iter()
             .map(|(_, stored)| stored)
             .collect()
+    }
+
+    /// What stands among the schedules and cannot be read: the key of each, and what is wrong with it.
+    pub fn unreadable(&self) -> Vec<(String, String)> {
+        let unreadable = self.documents.unreadable::<Schedule>().into_iter();
+        unreadable
+            .map(|(key, problem)| (key.as_str().to_owned(), problem))
+            .collect()
+    }
+
+    /// When a schedule is due next; none when it does not fire by itself.
+    pub fn next(&self, schedule: &Schedule) -> Option<Timestamp> {
+        let fires = schedule.enabled && schedule.runs_on == RunsOn::Backend;
+        fires
+            .then(|| schedule.timing().ok()?.next_after(self.history.clock.now()))
+            .flatten()
     }
 
     /// Which schedules are held, as things stand.
@@ -100,6 +118,14 @@ impl Schedules {
     /// [`Error::Invalid`], [`Error::Changed`].
     pub async fn put(&self, schedule: &Schedule, when: Precondition, caller: &Caller) -> Result<Revision> {
         schedule.check()?;
+        if schedule.timing()?.next_after(self.history.clock.now()).is_none() {
+            return Err(Invalid::new(
+                "cron",
+                &schedule.cron,
+                "a time that comes is wanted; this one never does",
+            )
+            .into());
+        }
         let _held = self.references.lock().await;
         if self
             .documents
@@ -147,22 +173,7 @@ impl Schedules {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn disable(&self, id: &ScheduleId, cascade: bool, caller: &Caller) -> Result<Schedule> {
-        let schedule = loop {
-            let stored = self.get(id).await?;
-            let disabled = Schedule {
-                enabled: false,
-                ..stored.document
-            };
-            match self
-                .documents
-                .write(&id.into(), &disabled, Precondition::At(stored.revision))
-                .await
-            {
-                Ok(_) => break disabled,
-                Err(Error::Changed { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        };
+        let schedule = self.switch(id, false).await?;
         if cascade {
             self.documents
                 .write(
@@ -177,5 +188,42 @@ impl Schedules {
             .write(caller, AuditAction::ScheduleDisable, id.to_string(), payload)
             .await?;
         Ok(schedule)
+    }
+
+    /// Lets a schedule fire again, from now on: what passed while it was disabled is not made up for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Invalid`] when its document is not valid.
+    pub async fn enable(&self, id: &ScheduleId, caller: &Caller) -> Result<Schedule> {
+        self.get(id).await?.document.check()?;
+        let schedule = self.switch(id, true).await?;
+        let payload = json!({ "job_id": schedule.job_id });
+        self.audit
+            .write(caller, AuditAction::ScheduleEnable, id.to_string(), payload)
+            .await?;
+        Ok(schedule)
+    }
+
+    /// Enables or disables a schedule, whatever others change of it meanwhile.
+    async fn switch(&self, id: &ScheduleId, enabled: bool) -> Result<Schedule> {
+        loop {
+            let stored = self.get(id).await?;
+            if stored.document.enabled == enabled {
+                return Ok(stored.document);
+            }
+            let switched = Schedule {
+                enabled,
+                ..stored.document
+            };
+            match self
+                .documents
+                .write(&id.into(), &switched, Precondition::At(stored.revision))
+                .await
+            {
+                Ok(_) => return Ok(switched),
+                Err(Error::Changed { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

@@ -13,8 +13,8 @@ use kanade_ports::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Jobs, Kills, Live,
-    Observer, Schedules, Settings,
+    AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Freezes, Jobs, Kills,
+    Live, Observer, Scheduler, Schedules, Settings,
     audit_stream::AuditStream,
     hold::History,
     presence::{Absences, Admissions, Alive, Presence},
@@ -59,6 +59,10 @@ pub struct Services {
     pub jobs: Jobs,
     /// Schedules.
     pub schedules: Schedules,
+    /// What fires by itself.
+    pub scheduler: Scheduler,
+    /// What keeps it from doing so.
+    pub freezes: Freezes,
     /// Agents.
     pub agents: Agents,
     /// Fires.
@@ -144,6 +148,50 @@ impl Services {
         );
         let references = Arc::default();
         let progress = Progress::default();
+        let history = History {
+            store: Arc::clone(&store),
+            committer: committer.clone(),
+            clock: Arc::clone(&clock),
+            settings: Arc::clone(&settings),
+        };
+        let freezes = Freezes {
+            documents: documents.clone(),
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let fires = Fires {
+            documents: documents.clone(),
+            store: Arc::clone(&store),
+            committer: committer.clone(),
+            dispatcher: dispatcher.clone(),
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+            settings: Arc::clone(&settings),
+        };
+        let kills = Kills {
+            store: Arc::clone(&store),
+            bus: Arc::clone(&bus),
+            clock: Arc::clone(&clock),
+            committer: committer.clone(),
+            dispatcher: dispatcher.clone(),
+            retained: retained.clone(),
+            audit: audit.clone(),
+            settings: Arc::clone(&settings),
+            repeating: Arc::default(),
+        };
+        let scheduler = Scheduler {
+            documents: documents.clone(),
+            view: view.clone(),
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            committer: committer.clone(),
+            audit: audit.clone(),
+            fires: fires.clone(),
+            kills: kills.clone(),
+            freezes: freezes.clone(),
+            history: history.clone(),
+        };
         let services = Self {
             jobs: Jobs::new(
                 documents.clone(),
@@ -152,52 +200,25 @@ impl Services {
                 Arc::clone(&references),
                 retained.clone(),
             ),
-            schedules: Schedules::new(
-                documents.clone(),
-                audit.clone(),
-                references,
-                History {
-                    store: Arc::clone(&store),
-                    committer: committer.clone(),
-                    clock: Arc::clone(&clock),
-                    settings: Arc::clone(&settings),
-                },
-            ),
+            schedules: Schedules::new(documents.clone(), audit.clone(), references, history),
+            scheduler,
+            freezes,
             agents: Agents {
                 documents: documents.clone(),
                 store: Arc::clone(&store),
                 bus: Arc::clone(&bus),
                 clock: Arc::clone(&clock),
-                ids: Arc::clone(&ids),
+                ids,
                 audit: audit.clone(),
             },
-            releases: crate::Releases::new(abilities.releases.clone(), documents.clone(), audit.clone()),
+            releases: crate::Releases::new(abilities.releases.clone(), documents, audit),
             fleet: crate::Fleet::new(
                 Arc::clone(&store),
                 abilities.resources.clone(),
                 Arc::clone(&clock),
             ),
-            fires: Fires {
-                documents,
-                store: Arc::clone(&store),
-                committer: committer.clone(),
-                dispatcher: dispatcher.clone(),
-                audit: audit.clone(),
-                clock: Arc::clone(&clock),
-                ids,
-                settings: Arc::clone(&settings),
-            },
-            kills: Kills {
-                store: Arc::clone(&store),
-                bus: Arc::clone(&bus),
-                clock: Arc::clone(&clock),
-                committer: committer.clone(),
-                dispatcher: dispatcher.clone(),
-                retained: retained.clone(),
-                audit,
-                settings: Arc::clone(&settings),
-                repeating: Arc::default(),
-            },
+            fires,
+            kills,
             live: live.clone(),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
@@ -253,6 +274,7 @@ impl Services {
         spawn(Box::pin(presence.run()));
         spawn(Box::pin(services.kills.clone().record_foreign()));
         spawn(Box::pin(services.kills.clone().repeat()));
+        spawn(Box::pin(services.scheduler.clone().run()));
         spawn(Box::pin(dispatcher.run()));
         spawn(Box::pin(live.run(Arc::clone(&store), Arc::clone(&clock))));
         spawn(Box::pin(

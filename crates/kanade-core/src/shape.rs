@@ -1,7 +1,7 @@
 //! Records of the store in the shapes of the API.
 
 use kanade_model::{TargetState, api};
-use kanade_ports::{Agent, AuditRecord, Execution, Facts, Run, RunRecord, TargetRecord};
+use kanade_ports::{Agent, AuditRecord, Execution, Facts, Run, RunRecord, SlotRecord, TargetRecord};
 
 /// An execution as the API shows it.
 pub fn execution(execution: Execution) -> api::Execution {
@@ -21,6 +21,18 @@ pub fn execution(execution: Execution) -> api::Execution {
         finished_at: execution.finished_at,
         killed_at: execution.kill.as_ref().map(|kill| kill.at),
         killed_by: execution.kill.map(|kill| kill.by),
+    }
+}
+
+/// A slot as the API shows it.
+pub fn slot(slot: SlotRecord) -> api::Slot {
+    api::Slot {
+        schedule_id: slot.schedule_id,
+        slot: slot.slot,
+        state: slot.state,
+        exec_id: slot.exec_id,
+        detail: slot.detail,
+        settled_at: slot.at,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kanade_model::Schedule;
 use kanade_ports::{Change, ChangeSet, Clock, ExecutionStore, RetentionCut};
 
 use crate::{Committer, Settings, error::Result, project::Progress};
@@ -11,6 +12,9 @@ const ROUND: usize = 500;
 
 /// What is overdue by less is left for the next round: its news may be on its way.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// Slots are known for at least so long: a day more than schedules can make up for.
+const KEEP_SLOTS: Duration = Schedule::LONGEST_CATCH_UP.saturating_add(Duration::from_secs(24 * 3600));
 
 /// Keeps the store in order.
 pub(crate) struct Upkeep {
@@ -73,6 +77,8 @@ impl Upkeep {
             executions: now.minus(self.settings.keep_executions),
             audit: now.minus(self.settings.keep_audit),
             keys: now.minus(self.settings.keep_keys),
+            // What may still be made up for must be known to have fired or not.
+            slots: now.minus(self.settings.keep_executions.max(KEEP_SLOTS)),
         };
         let forget = self.store.prunable(&cut, ROUND).await?;
         let forgets_all = forget.len() >= ROUND;

@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header::AUTHORIZATION};
-use kanade_core::{Agents, Fires, Fleet, Jobs, Kills, Releases, Schedules, Services};
+use kanade_core::{Agents, Fires, Fleet, Freezes, Jobs, Kills, Releases, Scheduler, Schedules, Services};
 use kanade_ports::{ExecutionStore, frame::KEY_HEADER};
 use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
@@ -51,6 +51,8 @@ macro_rules! parts_of_services {
 parts_of_services! {
     jobs: Jobs,
     schedules: Schedules,
+    scheduler: Scheduler,
+    freezes: Freezes,
     agents: Agents,
     fires: Fires,
     kills: Kills,

@@ -6,19 +6,22 @@ mod table;
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::Bound,
     sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
 use async_trait::async_trait;
-use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, ResultId, Timestamp};
+use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, ResultId, ScheduleId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, ExecutionStore,
     Facts, Forget, KeyRecord, LiveCount, MAX_LIMIT, Needs, Order, Outcome, PAGE_BYTES, Page, PageBuilder,
-    Position, Progress, RetentionCut, Run, RunQuery, RunRecord, SCAN_LIMIT, Send, StoreError, TargetQuery,
-    TargetRecord, TextFilter,
+    Position, Progress, RetentionCut, Run, RunQuery, RunRecord, SCAN_LIMIT, ScheduleCursor, Send, SlotQuery,
+    SlotRecord, StoreError, Success, TargetQuery, TargetRecord, TextFilter,
 };
 
-use state::{ExecutionList, FactsList, RunList, SendList, State, TargetList, TrailList, by_id, by_number};
+use state::{
+    ExecutionList, FactsList, RunList, SendList, SlotList, State, TargetList, TrailList, by_id, by_number,
+};
 
 /// About what a record takes on a page beside its long texts, in bytes.
 const RECORD: usize = 256;
@@ -307,6 +310,52 @@ impl ExecutionStore for MemoryStore {
         Ok(self.read().marks.get(name).copied())
     }
 
+    async fn slot(&self, schedule: &ScheduleId, slot: Timestamp) -> Result<Option<SlotRecord>, StoreError> {
+        Ok(self.read().slots.get(&(schedule.clone(), slot)).cloned())
+    }
+
+    async fn slots(&self, query: &SlotQuery) -> Result<Page<SlotRecord>, StoreError> {
+        let list = SlotList::Of(query.schedule_id.clone());
+        let after = query.after.as_ref().map(|after| by_number(after.at));
+        let state = self.read();
+        let rows = state.slots.backwards(&list, after.as_ref());
+        Ok(page(query.limit, rows, |row| (Some(row.clone()), RECORD)))
+    }
+
+    async fn waiting_slots(&self, limit: usize) -> Result<Vec<SlotRecord>, StoreError> {
+        let state = self.read();
+        let rows = state.slots.forwards(&SlotList::Waiting, None);
+        Ok(first(rows, limit, Clone::clone))
+    }
+
+    async fn cursor(&self, schedule: &ScheduleId) -> Result<Option<ScheduleCursor>, StoreError> {
+        Ok(self.read().cursors.get(schedule).cloned())
+    }
+
+    async fn successes(
+        &self,
+        job: &JobId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Page<Success>, StoreError> {
+        let state = self.read();
+        let from = after.and_then(|after| after.id.parse::<PcId>().ok());
+        let from = from.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut page = PageBuilder::new(limit.clamp(1, MAX_LIMIT), SCAN_LIMIT, PAGE_BYTES);
+        let all = state.successes.get(job).into_iter();
+        for (pc_id, at) in all.flat_map(|agents| agents.range::<PcId, _>((from, Bound::Unbounded))) {
+            let success = Success {
+                job_id: job.clone(),
+                pc_id: pc_id.clone(),
+                at: *at,
+            };
+            if page.offer(Some(success), || by_id(pc_id.as_str()), RECORD) == Progress::Full {
+                return Ok(page.finish(false));
+            }
+        }
+        Ok(page.finish(true))
+    }
+
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {
         Ok(prunable(&self.read(), cut, limit))
     }
@@ -395,5 +444,13 @@ fn prunable(state: &State, cut: &RetentionCut, limit: usize) -> Forget {
         key.clone()
     });
     forget.keys.extend(keys);
+
+    let is_old = old(cut.slots);
+    let slots = state.slots.forwards(&SlotList::Age, None);
+    let left = limit - forget.len();
+    let slots = first(slots.take_while(|(place, _)| is_old(place)), left, |row| {
+        (row.schedule_id.clone(), row.slot)
+    });
+    forget.slots.extend(slots);
     forget
 }

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, GroupName, Heartbeat,
-    HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus,
-    TargetState, Timestamp, Version,
+    HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus, SlotState,
+    Target, TargetState, Timestamp, Version,
 };
 
 macro_rules! body {
@@ -196,12 +196,71 @@ body! {
         pub updated_at: Timestamp,
     }
 
+    /// A slot of a schedule, and what became of it.
+    pub struct Slot {
+        /// The schedule.
+        pub schedule_id: ScheduleId,
+        /// The due time.
+        pub slot: Timestamp,
+        /// What became of it.
+        pub state: SlotState,
+        /// The execution it fired.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub exec_id: Option<ExecId>,
+        /// Why it did not fire, or fired late, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub detail: Option<String>,
+        /// When that was settled.
+        pub settled_at: Timestamp,
+    }
+
+    /// A slot that is to come.
+    pub struct SlotAhead {
+        /// The schedule.
+        pub schedule_id: ScheduleId,
+        /// The job it fires.
+        pub job_id: JobId,
+        /// The due time.
+        pub slot: Timestamp,
+        /// The same moment in the schedule's time zone, in RFC 3339.
+        pub local: String,
+        /// The reason of the freeze in which it lies; missing when none does.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub frozen: Option<String>,
+    }
+
+    /// The time whose slots are to be fired.
+    pub struct Backfill {
+        /// The first moment.
+        pub from: Timestamp,
+        /// The last moment; it must have passed.
+        pub until: Timestamp,
+    }
+
     /// A schedule: its document's fields, and whether it is held.
     pub struct ScheduleShown {
         /// The document's fields, at the root.
         #[serde(flatten)] pub schedule: crate::Schedule,
         /// Why it does not fire although it is enabled; missing when nothing holds it.
         #[serde(default, skip_serializing_if = "Option::is_none")] pub held: Option<Held>,
+        /// When it is due next; missing when it does not fire by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub next: Option<Timestamp>,
+        /// Why its document is not valid, so that it does not fire; missing when it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub problem: Option<String>,
+    }
+
+    /// A document in the bucket of schedules that is not a schedule. Existing clients read lists of schedules whole or
+    /// not at all, so what they want of each is there, and says nothing.
+    pub struct UnreadableSchedule {
+        /// Its key.
+        pub id: String,
+        /// What is wrong with it.
+        pub problem: String,
+        /// Empty.
+        pub cron: String,
+        /// Empty.
+        pub job_id: String,
+        /// Nobody.
+        pub target: Target,
+        /// False.
+        pub enabled: bool,
     }
 
     /// Why a schedule is held.
@@ -511,6 +570,17 @@ pub enum FleetStatus {
     Degraded,
 }
 
+/// One of the documents in the bucket of schedules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum ScheduleListed {
+    /// A schedule.
+    Schedule(Box<ScheduleShown>),
+    /// What is not one.
+    Unreadable(UnreadableSchedule),
+}
+
 /// One event of `GET /api/events`. The SSE event name is the `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -538,6 +608,17 @@ pub enum LiveEvent {
         /// When.
         last_heartbeat: Timestamp,
     },
+    /// A slot of a schedule was settled.
+    Slot {
+        /// The schedule.
+        schedule_id: ScheduleId,
+        /// The due time.
+        slot: Timestamp,
+        /// What became of it.
+        state: SlotState,
+        /// The execution it fired.
+        exec_id: Option<ExecId>,
+    },
     /// A document was written or deleted.
     Catalog {
         /// `jobs`, `schedules`, …
@@ -561,6 +642,7 @@ impl LiveEvent {
             Self::Execution(_) => "execution",
             Self::Run { .. } => "run",
             Self::Agent { .. } => "agent",
+            Self::Slot { .. } => "slot",
             Self::Catalog { .. } => "catalog",
             Self::Lagged { .. } => "lagged",
         }
@@ -570,7 +652,7 @@ impl LiveEvent {
     pub fn exec_id(&self) -> Option<&ExecId> {
         match self {
             Self::Execution(execution) => Some(&execution.exec_id),
-            Self::Run { exec_id, .. } => exec_id.as_ref(),
+            Self::Run { exec_id, .. } | Self::Slot { exec_id, .. } => exec_id.as_ref(),
             Self::Agent { .. } | Self::Catalog { .. } | Self::Lagged { .. } => None,
         }
     }

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Invalid;
+use crate::{Invalid, Timestamp};
 
 /// The longest text an id may have, in bytes.
 const LONGEST: usize = 256;
@@ -178,6 +178,15 @@ impl From<Uuid> for ExecId {
     }
 }
 
+impl ExecId {
+    /// The execution that a slot of a schedule fires: the same one for every server and every attempt, so that no slot can
+    /// fire twice. UUIDv5 in the OID namespace over `kanade-slot:{schedule}:{slot}`, the slot in RFC 3339.
+    pub fn of_slot(schedule: &ScheduleId, slot: Timestamp) -> Self {
+        let name = format!("kanade-slot:{schedule}:{slot}");
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).into()
+    }
+}
+
 impl ResultId {
     /// The id of a result whose sender gave none: the same one for every redelivery.
     pub fn derived(request_id: RequestId, pc_id: &PcId) -> Self {
@@ -189,6 +198,18 @@ impl ResultId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_has_one_execution_whoever_fires_it() {
+        let of =
+            |schedule: &str, slot: &str| ExecId::of_slot(&schedule.parse().unwrap(), slot.parse().unwrap());
+        let nightly = of("nightly", "2026-05-01T02:30:00Z");
+        assert_eq!(nightly, of("nightly", "2026-05-01T04:30:00+02:00"));
+        // Worked out apart with another implementation of RFC 4122.
+        assert_eq!(nightly.as_str(), "6f605774-f149-504c-86db-b14b988434fd");
+        assert_ne!(nightly, of("nightly", "2026-05-02T02:30:00Z"));
+        assert_ne!(nightly, of("hourly", "2026-05-01T02:30:00Z"));
+    }
 
     #[test]
     fn what_we_create_is_stricter_than_what_we_read() {

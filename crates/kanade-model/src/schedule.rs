@@ -1,9 +1,12 @@
 //! The schedule document: fires a job by cron.
 
-use croner::parser::{CronParser, Seconds};
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{FanoutPlan, HumanDuration, Invalid, JobId, Rollout, ScheduleId, Target, Timestamp};
+use crate::{
+    Cron, FanoutPlan, HumanDuration, Invalid, JobId, Rollout, ScheduleId, Target, TimeZone, Timestamp,
+};
 
 /// The document of a schedule. The fields of a [`FanoutPlan`] stand inline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,8 +14,11 @@ use crate::{FanoutPlan, HumanDuration, Invalid, JobId, Rollout, ScheduleId, Targ
 pub struct Schedule {
     /// The schedule's id.
     pub id: ScheduleId,
-    /// Six fields, seconds first, UTC.
+    /// When it is due: six fields, seconds first, read in `timezone`.
     pub cron: String,
+    /// The time zone of `cron`; UTC when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<TimeZone>,
     /// The job it fires.
     pub job_id: JobId,
     /// The agents.
@@ -39,6 +45,12 @@ pub struct Schedule {
     /// A firing is not started later than this after its slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starting_deadline: Option<HumanDuration>,
+    /// What a slot does while an earlier firing of this schedule is not over.
+    #[serde(default, skip_serializing_if = "Overlap::is_default")]
+    pub overlap: Overlap,
+    /// Slots that passed while no server ran are made up for when they are no older than this; none when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<HumanDuration>,
     /// Who ticks.
     #[serde(default)]
     pub runs_on: RunsOn,
@@ -65,6 +77,34 @@ pub enum Mode {
     OncePerTarget,
 }
 
+/// What a slot does while an earlier firing of its schedule is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// It fires all the same.
+    #[default]
+    Allow,
+    /// It is skipped.
+    Skip,
+    /// The newest such slot waits and fires when the earlier firing is over; the others are skipped.
+    BufferOne,
+    /// It kills the earlier firing, then fires.
+    KillPrevious,
+}
+
+impl Overlap {
+    /// Whether this is the default, which is left out of documents.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a slot may wait for an earlier firing.
+    pub fn waits(self) -> bool {
+        self == Self::BufferOne
+    }
+}
+
 /// Who ticks a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -88,6 +128,29 @@ impl Schedule {
         }
     }
 
+    /// The plan that the firing of a slot follows: it is not started later than the schedule says.
+    pub fn plan_for(&self, slot: Timestamp) -> FanoutPlan {
+        let started_by = self
+            .starting_deadline
+            .map(|HumanDuration(within)| slot.plus(within));
+        let plan = self.plan();
+        FanoutPlan {
+            deadline_at: [plan.deadline_at, started_by].into_iter().flatten().min(),
+            ..plan
+        }
+    }
+
+    /// The longest time for which slots can be made up: longer than that, it is not known any more which have fired.
+    pub const LONGEST_CATCH_UP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+    /// When it is due.
+    ///
+    /// # Errors
+    /// Names the field `cron`.
+    pub fn timing(&self) -> Result<Cron, Invalid> {
+        Cron::parse(&self.cron, self.timezone.unwrap_or_default())
+    }
+
     /// Whether this is a schedule we would store.
     ///
     /// # Errors
@@ -97,18 +160,15 @@ impl Schedule {
             field: "id".into(),
             ..error
         })?;
-        CronParser::builder()
-            .seconds(Seconds::Required)
-            .build()
-            .parse(&self.cron)
-            .map_err(|error| {
-                Invalid::new(
-                    "cron",
-                    &self.cron,
-                    format!("{error}; six fields are wanted, seconds first: `0 30 8 * * *`"),
-                )
-            })?;
-        self.plan().check()
+        self.timing()?;
+        match self.catch_up {
+            Some(HumanDuration(window)) if window > Self::LONGEST_CATCH_UP => Err(Invalid::new(
+                "catch_up",
+                HumanDuration(window).to_string(),
+                "30 days at most",
+            )),
+            _ => self.plan().check(),
+        }
     }
 }
 

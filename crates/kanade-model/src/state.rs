@@ -146,6 +146,20 @@ state! {
     }
 }
 
+state! {
+    /// What became of a slot of a schedule.
+    SlotState {
+        /// It fired its job.
+        Fired = "fired",
+        /// It was its time, and it did not fire for a reason.
+        Skipped = "skipped",
+        /// Nobody was there in its time.
+        Missed = "missed",
+        /// It fires when the earlier firing is over.
+        Waiting = "waiting",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

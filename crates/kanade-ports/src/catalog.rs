@@ -146,6 +146,8 @@ buckets! {
     AgentConfig = "agent_config",
     /// Pc id → groups.
     AgentGroups = "agent_groups",
+    /// `freeze` → the freeze of the schedules. Older servers do not have it.
+    Freezes = "freezes",
 }
 
 impl fmt::Display for Bucket {
@@ -163,6 +165,11 @@ impl Key {
     /// The scope that holds for every agent.
     pub fn global_config() -> Self {
         Self("global".into())
+    }
+
+    /// The freeze of the schedules.
+    pub fn freeze() -> Self {
+        Self("freeze".into())
     }
 
     /// The scope of one group.

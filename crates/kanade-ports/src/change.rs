@@ -2,10 +2,10 @@
 
 use kanade_model::{
     AuditEvent, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, Heartbeat, PcId, RequestId,
-    ResultId, SendId, Timestamp,
+    ResultId, ScheduleId, SendId, Timestamp,
 };
 
-use crate::{DeadLetter, Facts, Limits, Order, Send};
+use crate::{DeadLetter, Facts, Limits, Order, ScheduleCursor, Send, SlotRecord};
 
 /// Changes that belong together.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,6 +129,10 @@ pub enum Change {
     Audit(AuditEvent),
     /// A message could not be understood.
     DeadLetter(DeadLetter),
+    /// A slot of a schedule is settled. Duplicate when it had been.
+    Slot(SlotRecord),
+    /// A schedule was looked at.
+    ScheduleLooked(ScheduleCursor),
     /// Something has happened that is to be known for good. Duplicate when it had happened before: the first time stays.
     Mark {
         /// What.
@@ -244,12 +248,19 @@ pub struct Forget {
     pub dead_letters: Vec<i64>,
     /// Idempotency keys.
     pub keys: Vec<String>,
+    /// Slots.
+    pub slots: Vec<(ScheduleId, Timestamp)>,
 }
 
 impl Forget {
     /// How many records are named.
     pub fn len(&self) -> usize {
-        self.executions.len() + self.runs.len() + self.audit.len() + self.dead_letters.len() + self.keys.len()
+        self.executions.len()
+            + self.runs.len()
+            + self.audit.len()
+            + self.dead_letters.len()
+            + self.keys.len()
+            + self.slots.len()
     }
 
     /// Whether none is named.

@@ -472,4 +472,6 @@ pub struct RetentionCut {
     pub audit: Timestamp,
     /// Idempotency keys from before.
     pub keys: Timestamp,
+    /// Slots from before.
+    pub slots: Timestamp,
 }

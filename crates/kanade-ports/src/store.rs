@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use kanade_model::{ExecId, JobId, PcId, ResultId, Timestamp};
+use kanade_model::{ExecId, JobId, PcId, ResultId, ScheduleId, Timestamp};
 
 use crate::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, Facts, Forget,
     KeyRecord, LiveCount, MAX_LIMIT, Order, Outcome, Page, Position, RetentionCut, Run, RunFilter, RunQuery,
-    RunRecord, RunTally, Send, StoreError, TargetQuery, TargetRecord,
+    RunRecord, RunTally, ScheduleCursor, Send, SlotQuery, SlotRecord, StoreError, Success, TargetQuery,
+    TargetRecord,
 };
 
 /// Records executions and everything around them.
@@ -118,6 +119,23 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
 
     /// When something was [marked](crate::Change::Mark); none when it never was. Marks are never forgotten.
     async fn mark(&self, name: &str) -> Result<Option<Timestamp>, StoreError>;
+
+    /// One slot of a schedule.
+    async fn slot(&self, schedule: &ScheduleId, slot: Timestamp) -> Result<Option<SlotRecord>, StoreError>;
+    /// The slots of a schedule, newest first.
+    async fn slots(&self, query: &SlotQuery) -> Result<Page<SlotRecord>, StoreError>;
+    /// The slots that wait for an earlier firing, by schedule and slot, `limit` at most.
+    async fn waiting_slots(&self, limit: usize) -> Result<Vec<SlotRecord>, StoreError>;
+    /// How far a schedule was looked at.
+    async fn cursor(&self, schedule: &ScheduleId) -> Result<Option<ScheduleCursor>, StoreError>;
+    /// Where a job has succeeded, by pc id: the newest success on each agent, whether its run is still there or not. The
+    /// place's `id` is a pc id.
+    async fn successes(
+        &self,
+        job: &JobId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Page<Success>, StoreError>;
 
     /// Up to `limit` records that retention may remove. An execution is named once no run of it is left, its runs
     /// before that.

@@ -68,6 +68,8 @@ impl WorkingSet {
                 self.dead_letters.push(letter.clone());
                 Outcome::Applied
             }
+            Change::Slot(slot) => self.slot(slot),
+            Change::ScheduleLooked(cursor) => self.schedule_looked(cursor),
             Change::Mark { name, at } => self.mark(name, *at),
             Change::Forget(forget) => self.forget_records(forget),
         }
@@ -370,6 +372,9 @@ impl WorkingSet {
             finished_at: Some(result.finished_at),
             check_at: None,
         };
+        if let (RunState::Succeeded, Some(job_id)) = (state, &run.job_id) {
+            self.succeeded(job_id, &run.pc_id, result.finished_at);
+        }
         self.runs.insert(id, run);
         self.outputs.insert(
             id,
@@ -515,11 +520,13 @@ impl WorkingSet {
         self.outputs.retain(|id, _| !run_gone(id, runs.get(id)));
         self.runs.remove_if(|id, run| run_gone(id, Some(run)));
         self.keys.remove_if(|key, _| forget.keys.contains(key));
+        self.slots.remove_if(|key, _| forget.slots.contains(key));
         self.forget.executions.extend_from_slice(&forget.executions);
         self.forget.runs.extend_from_slice(&forget.runs);
         self.forget.audit.extend_from_slice(&forget.audit);
         self.forget.dead_letters.extend_from_slice(&forget.dead_letters);
         self.forget.keys.extend_from_slice(&forget.keys);
+        self.forget.slots.extend_from_slice(&forget.slots);
         Outcome::Applied
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, SendId, Timestamp};
+use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, ScheduleId, SendId, Timestamp};
 use uuid::Uuid;
 
 use crate::{
     Agent, Change, ChangeSet, DeadLetter, Execution, Facts, Forget, KeyRecord, Order, Outcome, Output, Run,
-    Send, TargetRecord,
+    ScheduleCursor, Send, SlotRecord, TargetRecord,
 };
 
 /// The rows that must be loaded before a batch can be applied. A row that does not exist is not loaded.
@@ -35,6 +35,8 @@ pub struct Needs {
     pub audit: BTreeSet<Uuid>,
     /// These marks.
     pub marks: BTreeSet<String>,
+    /// These slots.
+    pub slots: BTreeSet<(ScheduleId, Timestamp)>,
 }
 
 impl Needs {
@@ -102,7 +104,10 @@ impl Needs {
             Change::Mark { name, .. } => {
                 self.marks.insert(name.clone());
             }
-            Change::DeadLetter(_) | Change::Forget(_) => {}
+            Change::Slot(slot) => {
+                self.slots.insert((slot.schedule_id.clone(), slot.slot));
+            }
+            Change::DeadLetter(_) | Change::ScheduleLooked(_) | Change::Forget(_) => {}
         }
     }
 
@@ -134,6 +139,12 @@ pub struct WorkingSet {
     pub audit_ids: BTreeSet<Uuid>,
     /// Marks, and since when.
     pub marks: Rows<String, Timestamp>,
+    /// Slots of schedules.
+    pub slots: Rows<(ScheduleId, Timestamp), SlotRecord>,
+    /// How far schedules were looked at; not loaded, they replace what is there.
+    pub cursors: Rows<ScheduleId, ScheduleCursor>,
+    /// When jobs have succeeded on agents; of this and what is there, the newest is kept.
+    pub successes: BTreeMap<(JobId, PcId), Timestamp>,
     /// New orders.
     pub orders: Vec<(ExecId, Order)>,
     /// Outputs of finished runs; they replace what is there.

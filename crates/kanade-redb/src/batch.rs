@@ -1,9 +1,11 @@
 //! A batch of change-sets: reads what it needs, lets the working set apply it, writes what changed.
 
-use kanade_model::{ExecId, ResultId};
+use std::collections::BTreeMap;
+
+use kanade_model::{ExecId, JobId, PcId, ResultId, RunState, Timestamp};
 use kanade_ports::{
     AuditRecord, ChangeSet, DeadLetterRecord, Execution, Forget, Needs, Outcome, Row, Rows, Run, Send,
-    TargetRecord, WorkingSet,
+    SlotRecord, Success, TargetRecord, WorkingSet,
 };
 use redb::{ReadTransaction, WriteTransaction};
 
@@ -37,6 +39,7 @@ impl Batch {
             && set.outputs.is_empty()
             && set.audit.is_empty()
             && set.dead_letters.is_empty()
+            && set.successes.is_empty()
             && set.forget.is_empty())
             || set.executions.changed().next().is_some()
             || set.targets.changed().next().is_some()
@@ -46,6 +49,8 @@ impl Batch {
             || set.facts.changed().next().is_some()
             || set.keys.changed().next().is_some()
             || set.marks.changed().next().is_some()
+            || set.slots.changed().next().is_some()
+            || set.cursors.changed().next().is_some()
     }
 
     /// Writes it.
@@ -60,6 +65,9 @@ impl Batch {
         write_rows(txn, &set.runs)?;
         write_rows(txn, &set.agents)?;
         write_rows(txn, &set.facts)?;
+        write_rows(txn, &set.slots)?;
+        write_rows(txn, &set.cursors)?;
+        write_successes(txn, set.successes)?;
         write_new(
             txn,
             set.keys.changed().map(|row| KeptKey {
@@ -157,6 +165,9 @@ fn load(txn: &ReadTransaction, needs: &Needs) -> Result<WorkingSet, Fault> {
             }
         }
     }
+    load_rows(txn, &mut set.slots, &needs.slots, |(schedule, slot)| {
+        record::slot(schedule, *slot)
+    })?;
     if !needs.audit.is_empty() {
         let audit = Reading::<AuditRecord>::of(txn)?;
         for id in &needs.audit {
@@ -203,6 +214,40 @@ fn write_rows<K: Ord + Clone, R: Record + Clone + PartialEq>(
     Ok(())
 }
 
+/// Notes the successes of every run that is there: an earlier program did not.
+pub(crate) fn note_successes(txn: &WriteTransaction) -> Result<(), Fault> {
+    let mut successes = BTreeMap::new();
+    let runs = Writing::<Run>::of(txn)?;
+    for found in runs.rows(&Key::new(), None, None)? {
+        let run = found?.row;
+        if let (RunState::Succeeded, Some(job_id)) = (run.state, run.job_id) {
+            let at = run.finished_at.unwrap_or(run.started_at);
+            let newest = successes.entry((job_id, run.pc_id)).or_insert(at);
+            *newest = at.max(*newest);
+        }
+    }
+    write_successes(txn, successes)
+}
+
+/// Keeps the newest success of each job on each agent.
+fn write_successes(
+    txn: &WriteTransaction,
+    successes: BTreeMap<(JobId, PcId), Timestamp>,
+) -> Result<(), Fault> {
+    if successes.is_empty() {
+        return Ok(());
+    }
+    let mut collection = Writing::<Success>::of(txn)?;
+    for ((job_id, pc_id), at) in successes {
+        let now = Success { job_id, pc_id, at };
+        let before = collection.get(&now.key())?;
+        if before.as_ref().is_none_or(|before| before.at < now.at) {
+            collection.put(before.as_ref(), &now)?;
+        }
+    }
+    Ok(())
+}
+
 fn write_new<R: Record>(txn: &WriteTransaction, rows: impl Iterator<Item = R>) -> Result<(), Fault> {
     let mut rows = rows.peekable();
     if rows.peek().is_none() {
@@ -230,6 +275,11 @@ fn forget(txn: &WriteTransaction, forget: &Forget) -> Result<(), Fault> {
     let letters = forget.dead_letters.iter().map(|id| Key::new().number(*id));
     removed += remove_all::<DeadLetterRecord>(txn, letters)?;
     removed += remove_all::<KeptKey>(txn, forget.keys.iter().map(|key| record::kept_key(key)))?;
+    let slots = forget
+        .slots
+        .iter()
+        .map(|(schedule, slot)| record::slot(schedule, *slot));
+    removed += remove_all::<SlotRecord>(txn, slots)?;
     meta::advance(txn, Counter::Removed, removed)?;
     Ok(())
 }

@@ -2,12 +2,16 @@
 
 use redb::{ReadTransaction, ReadableTableMetadata, TableHandle};
 
+use kanade_ports::{Run, Success};
+
 use crate::{
+    batch,
     engine::{Engine, Write},
     fault::Fault,
     meta::{self, Counter},
     output::OUTPUTS,
     record,
+    table::{Definition, Record},
 };
 
 /// Makes the tables that a file of an earlier program does not have yet. An earlier program passes over them.
@@ -20,10 +24,16 @@ pub(crate) fn complete(engine: &Engine) -> Result<(), Fault> {
             .flatten()
             .filter(|table| !there.iter().any(|name| name == table.name()))
             .collect();
+        let runs_are_there = there.iter().any(|name| name == Run::ROWS.name());
+        let is_missing = |table: Definition| missing.iter().any(|one| one.name() == table.name());
+        let knows_no_successes = runs_are_there && is_missing(Success::ROWS);
         let make = (!missing.is_empty()).then(|| -> Write {
             Box::new(move |txn| {
                 for table in missing {
                     txn.open_table(table)?;
+                }
+                if knows_no_successes {
+                    batch::note_successes(txn)?;
                 }
                 Ok(())
             })

@@ -4,7 +4,7 @@ use kanade_model::{JobId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, DeadLetterRecord, Execution, ExecutionQuery, Facts, MAX_LIMIT, Output,
     PAGE_BYTES, Page, PageBuilder, Position, Progress, Run, RunFilter, RunQuery, RunRecord, RunTally,
-    SCAN_LIMIT, TargetQuery, TargetRecord, TextFilter,
+    SCAN_LIMIT, SlotQuery, SlotRecord, Success, TargetQuery, TargetRecord, TextFilter,
 };
 use redb::ReadTransaction;
 
@@ -108,6 +108,30 @@ pub(crate) fn tally(txn: &ReadTransaction, since: Timestamp, at_most: usize) -> 
         ended: succeeded + failed,
         failed,
     })
+}
+
+pub(crate) fn slots(txn: &ReadTransaction, query: &SlotQuery) -> Result<Page<SlotRecord>, Fault> {
+    let of_schedule = record::slots_of(&query.schedule_id);
+    let before = query
+        .after
+        .as_ref()
+        .map(|after| of_schedule.clone().number(after.at));
+    let slots = Reading::<SlotRecord>::of(txn)?;
+    let walk = slots.rows(&of_schedule, None, before.as_ref())?.rev();
+    page(query.limit, walk, |row| numbered(row.slot.as_micros()), all)
+}
+
+pub(crate) fn successes(
+    txn: &ReadTransaction,
+    job: &JobId,
+    after: Option<&Position>,
+    limit: usize,
+) -> Result<Page<Success>, Fault> {
+    let all_agents = record::successes_of(job);
+    let after = after.map(|after| all_agents.clone().last(&after.id));
+    let successes = Reading::<Success>::of(txn)?;
+    let walk = successes.rows(&all_agents, after.as_ref(), None)?;
+    page(limit, walk, |row| named(&row.pc_id), all)
 }
 
 /// The shortest list that holds every run a query can match.

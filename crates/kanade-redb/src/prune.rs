@@ -1,6 +1,6 @@
 //! What is old enough to be removed.
 
-use kanade_ports::{AuditRecord, DeadLetterRecord, Execution, Forget, RetentionCut, Run};
+use kanade_ports::{AuditRecord, DeadLetterRecord, Execution, Forget, RetentionCut, Run, SlotRecord};
 use redb::ReadTransaction;
 
 use crate::{
@@ -72,6 +72,16 @@ pub(crate) fn prunable(txn: &ReadTransaction, cut: &RetentionCut, limit: usize) 
         .take(limit - forget.len())
     {
         forget.keys.push(found?.row.key);
+    }
+
+    let (list, end) = record::before(record::old_slots(), cut.slots);
+    let slots = Reading::<SlotRecord>::of(txn)?;
+    for found in slots
+        .list_between(&list, None, Some(&end))?
+        .take(limit - forget.len())
+    {
+        let slot = found?.row;
+        forget.slots.push((slot.schedule_id, slot.slot));
     }
     Ok(forget)
 }

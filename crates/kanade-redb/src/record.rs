@@ -17,9 +17,13 @@ macro_rules! json {
 }
 mod execution;
 mod run;
+mod slot;
 mod trail;
 
-use kanade_ports::{Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Run, Send, TargetRecord};
+use kanade_ports::{
+    Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Run, ScheduleCursor, Send, SlotRecord, Success,
+    TargetRecord,
+};
 
 use kanade_model::Timestamp;
 
@@ -30,10 +34,11 @@ use crate::{
 
 pub(crate) use execution::*;
 pub(crate) use run::*;
+pub(crate) use slot::*;
 pub(crate) use trail::*;
 
 /// The tables of every kind of record: its rows, and its lists where it has some.
-pub(crate) fn tables() -> [(Definition, Option<Definition>); 11] {
+pub(crate) fn tables() -> [(Definition, Option<Definition>); 14] {
     fn of<R: Record>() -> (Definition, Option<Definition>) {
         (R::ROWS, R::LISTS)
     }
@@ -49,6 +54,9 @@ pub(crate) fn tables() -> [(Definition, Option<Definition>); 11] {
         of::<DeadLetterRecord>(),
         of::<KeptKey>(),
         of::<Mark>(),
+        of::<SlotRecord>(),
+        of::<ScheduleCursor>(),
+        of::<Success>(),
     ]
 }
 

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, ResultId, Timestamp};
+use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, ResultId, ScheduleId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, ExecutionStore,
     Facts, Forget, KeyRecord, LiveCount, Order, Outcome, Page, Position, RetentionCut, Run, RunQuery,
-    RunRecord, RunTally, Send, StoreError, TargetQuery, TargetRecord,
+    RunRecord, RunTally, ScheduleCursor, Send, SlotQuery, SlotRecord, StoreError, Success, TargetQuery,
+    TargetRecord,
 };
 use redb::ReadTransaction;
 
@@ -353,6 +354,59 @@ impl ExecutionStore for RedbStore {
             move |txn| get::<Mark>(txn, &mark),
         );
         Ok(mark.await?.map(|mark| mark.at))
+    }
+
+    async fn slot(&self, schedule: &ScheduleId, slot: Timestamp) -> Result<Option<SlotRecord>, StoreError> {
+        let key = record::slot(schedule, slot);
+        self.read(
+            || format!("slot {slot} of schedule `{schedule}`"),
+            move |txn| get(txn, &key),
+        )
+        .await
+    }
+
+    async fn slots(&self, query: &SlotQuery) -> Result<Page<SlotRecord>, StoreError> {
+        let wanted = query.clone();
+        self.read(
+            || format!("the slots of schedule `{}`", query.schedule_id),
+            move |txn| pages::slots(txn, &wanted),
+        )
+        .await
+    }
+
+    async fn waiting_slots(&self, limit: usize) -> Result<Vec<SlotRecord>, StoreError> {
+        self.read(
+            || "the slots that wait".into(),
+            move |txn| {
+                first(Reading::of(txn)?.list(&record::waiting_slots())?, limit, |row| {
+                    row
+                })
+            },
+        )
+        .await
+    }
+
+    async fn cursor(&self, schedule: &ScheduleId) -> Result<Option<ScheduleCursor>, StoreError> {
+        let key = record::cursor(schedule);
+        self.read(
+            || format!("how far schedule `{schedule}` was looked at"),
+            move |txn| get(txn, &key),
+        )
+        .await
+    }
+
+    async fn successes(
+        &self,
+        job: &JobId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Page<Success>, StoreError> {
+        let (id, after) = (job.clone(), after.cloned());
+        self.read(
+            || format!("where job `{job}` has succeeded"),
+            move |txn| pages::successes(txn, &id, after.as_ref(), limit),
+        )
+        .await
     }
 
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {

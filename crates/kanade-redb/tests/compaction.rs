@@ -44,6 +44,7 @@ async fn forget(database: &Database) {
         executions: Timestamp::from_micros(i64::try_from(RUNS - 10).unwrap()),
         audit: Timestamp::UNIX_EPOCH,
         keys: Timestamp::UNIX_EPOCH,
+        slots: Timestamp::UNIX_EPOCH,
     };
     loop {
         let old = database.store().prunable(&cut, 100).await.unwrap();

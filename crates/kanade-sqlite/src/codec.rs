@@ -23,6 +23,11 @@ pub(crate) trait Record: Sized {
     fn encode(&self, values: &mut Values);
     fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault>;
 
+    /// The column that only ever grows, if there is one: a row with a smaller value there changes nothing.
+    fn grows() -> Option<&'static str> {
+        None
+    }
+
     /// Whether the columns before [`CHANGING`](Self::CHANGING) are the same as in `before`.
     fn continues(&self, _before: &Self) -> bool {
         true

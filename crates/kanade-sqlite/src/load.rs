@@ -1,7 +1,9 @@
 //! Reads the rows that a batch of change-sets needs, with one statement per kind of row whatever their number.
 
 use kanade_model::{ExecId, ResultId, Timestamp};
-use kanade_ports::{Agent, Execution, Facts, KeyRecord, Needs, Run, Send, TargetRecord, WorkingSet};
+use kanade_ports::{
+    Agent, Execution, Facts, KeyRecord, Needs, Run, Send, SlotRecord, TargetRecord, WorkingSet,
+};
 use sqlx::SqliteConnection;
 
 use crate::{
@@ -139,6 +141,19 @@ async fn load_trail(conn: &mut SqliteConnection, needs: &Needs, rows: &mut Worki
                 .await?;
         for (name, at) in found {
             rows.marks.load(name, at);
+        }
+    }
+    if !needs.slots.is_empty() {
+        let wanted = needs.slots.iter();
+        let found = Statement::select::<SlotRecord>(
+            "AS stored JOIN json_each(?1) AS wanted \
+             ON stored.schedule_id = wanted.value ->> 0 AND stored.slot = wanted.value ->> 1",
+        )
+        .with(list(wanted.map(|(schedule, slot)| (schedule, slot.as_micros()))))
+        .all::<SlotRecord>(conn)
+        .await?;
+        for row in found {
+            rows.slots.load((row.schedule_id.clone(), row.slot), row);
         }
     }
     if !needs.audit.is_empty() {

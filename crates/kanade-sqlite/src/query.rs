@@ -5,6 +5,7 @@ pub(crate) mod agents;
 pub(crate) mod executions;
 pub(crate) mod retention;
 pub(crate) mod runs;
+pub(crate) mod slots;
 pub(crate) mod targets;
 pub(crate) mod trail;
 

@@ -3,7 +3,7 @@
 use kanade_model::{AuditEvent, ExecId, Receipt, RequestId, ResultId, SendId, Timestamp};
 use kanade_ports::{
     Addressee, Agent, AuditRecord, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill, Limits,
-    Output, Run, Send, SendState, TargetRecord,
+    Output, Run, ScheduleCursor, Send, SendState, SlotRecord, Success, TargetRecord,
 };
 
 use crate::{
@@ -381,6 +381,89 @@ impl Record for (String, Timestamp) {
 
     fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
         Ok((columns.take()?, columns.time()?))
+    }
+}
+
+impl Record for SlotRecord {
+    const TABLE: &'static str = "slots";
+    const COLUMNS: &'static [&'static str] = &[
+        "schedule_id",
+        "slot",
+        "state",
+        "exec_id",
+        "detail",
+        "settled_at",
+        "backfilled",
+    ];
+    const KEY: usize = 2;
+    const CHANGING: usize = 2;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.schedule_id.as_str());
+        values.push_time(Some(self.slot));
+        values.push(self.state.as_str());
+        values.push(self.exec_id.as_ref().map(ExecId::as_str));
+        values.push(self.detail.as_deref());
+        values.push_time(Some(self.at));
+        values.push(self.backfilled);
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            schedule_id: columns.text()?,
+            slot: columns.time()?,
+            state: columns.text()?,
+            exec_id: columns.maybe_text()?,
+            detail: columns.take()?,
+            at: columns.time()?,
+            backfilled: columns.take::<i64>()? != 0,
+        })
+    }
+}
+
+impl Record for ScheduleCursor {
+    const TABLE: &'static str = "cursors";
+    const COLUMNS: &'static [&'static str] = &["schedule_id", "timing", "looked_through"];
+    const KEY: usize = 1;
+    const CHANGING: usize = 1;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.schedule_id.as_str());
+        values.push(self.timing.as_str());
+        values.push_time(Some(self.through));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            schedule_id: columns.text()?,
+            timing: columns.take()?,
+            through: columns.time()?,
+        })
+    }
+}
+
+impl Record for Success {
+    const TABLE: &'static str = "successes";
+    const COLUMNS: &'static [&'static str] = &["job_id", "pc_id", "succeeded_at"];
+    const KEY: usize = 2;
+    const CHANGING: usize = 2;
+
+    fn encode(&self, values: &mut Values) {
+        values.push(self.job_id.as_str());
+        values.push(self.pc_id.as_str());
+        values.push_time(Some(self.at));
+    }
+
+    fn decode(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            job_id: columns.text()?,
+            pc_id: columns.text()?,
+            at: columns.time()?,
+        })
+    }
+
+    fn grows() -> Option<&'static str> {
+        Some("succeeded_at")
     }
 }
 

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use kanade_model::{ExecId, JobId, PcId, ResultId, Timestamp};
+use kanade_model::{ExecId, JobId, PcId, ResultId, ScheduleId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, Execution, ExecutionQuery, ExecutionStore,
     Facts, Forget, KeyRecord, LiveCount, Order, Outcome, Page, Position, RetentionCut, Run, RunQuery,
-    RunRecord, RunTally, Send, StoreError, TargetQuery, TargetRecord,
+    RunRecord, RunTally, ScheduleCursor, Send, SlotQuery, SlotRecord, StoreError, Success, TargetQuery,
+    TargetRecord,
 };
 
 use crate::{
     database::Database,
     fault::Fault,
-    query::{agents, executions, retention, runs, targets, trail},
+    query::{agents, executions, retention, runs, slots, targets, trail},
     write::apply,
 };
 
@@ -202,6 +203,48 @@ impl ExecutionStore for SqliteStore {
 
     async fn mark(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
         read!(self, trail::mark(name), "look up whether `{name}` is marked")
+    }
+
+    async fn slot(&self, schedule: &ScheduleId, slot: Timestamp) -> Result<Option<SlotRecord>, StoreError> {
+        read!(
+            self,
+            slots::slot(schedule, slot),
+            "read slot {slot} of schedule `{schedule}`"
+        )
+    }
+
+    async fn slots(&self, query: &SlotQuery) -> Result<Page<SlotRecord>, StoreError> {
+        read!(
+            self,
+            slots::slots(query),
+            "list the slots of schedule `{}`",
+            query.schedule_id
+        )
+    }
+
+    async fn waiting_slots(&self, limit: usize) -> Result<Vec<SlotRecord>, StoreError> {
+        read!(self, slots::waiting(limit), "list the slots that wait")
+    }
+
+    async fn cursor(&self, schedule: &ScheduleId) -> Result<Option<ScheduleCursor>, StoreError> {
+        read!(
+            self,
+            slots::cursor(schedule),
+            "read how far schedule `{schedule}` was looked at"
+        )
+    }
+
+    async fn successes(
+        &self,
+        job: &JobId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Page<Success>, StoreError> {
+        read!(
+            self,
+            slots::successes(job, after, limit),
+            "list where job `{job}` has succeeded"
+        )
     }
 
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use kanade_model::{ResultId, Timestamp};
+use kanade_model::{JobId, PcId, ResultId, Timestamp};
 use kanade_ports::{
-    AuditRecord, ChangeSet, DeadLetterRecord, Forget, KeyRecord, Needs, Outcome, Output, Row, WorkingSet,
+    AuditRecord, ChangeSet, DeadLetterRecord, Forget, KeyRecord, Needs, Outcome, Output, Row, Success,
+    WorkingSet,
 };
 use sqlx::SqliteConnection;
 
@@ -49,6 +50,10 @@ async fn write(conn: &mut SqliteConnection, rows: WorkingSet) -> Result<(), Faul
         .map(|row| (row.key.clone(), *row.now))
         .collect();
     put(conn, &marks.iter().collect::<Vec<_>>(), ROWS[0]).await?;
+    save(conn, rows.slots.changed()).await?;
+    save(conn, rows.cursors.changed()).await?;
+    let successes: Vec<Success> = rows.successes.into_iter().map(success).collect();
+    put(conn, &successes.iter().collect::<Vec<_>>(), ROWS[0]).await?;
     for (exec_id, order) in &rows.orders {
         Statement::new("INSERT OR REPLACE INTO orders (exec_id, document) VALUES (?1, ?2)")
             .with(exec_id.as_str())
@@ -71,6 +76,10 @@ async fn write(conn: &mut SqliteConnection, rows: WorkingSet) -> Result<(), Faul
         .map(|letter| DeadLetterRecord { id: 0, letter })
         .collect();
     put(conn, &letters.iter().collect::<Vec<_>>(), OUTPUTS).await
+}
+
+fn success(((job_id, pc_id), at): ((JobId, PcId), Timestamp)) -> Success {
+    Success { job_id, pc_id, at }
 }
 
 /// Writes the changed rows of one kind.
@@ -128,6 +137,10 @@ fn upsert<R: Record>(rows: usize) -> String {
             set.join(", ")
         );
         written.expect("a String takes everything");
+        if let Some(column) = R::grows() {
+            let written = write!(text, " WHERE excluded.{column} > {}.{column}", R::TABLE);
+            written.expect("a String takes everything");
+        }
     }
     text
 }
@@ -188,6 +201,16 @@ async fn forget(conn: &mut SqliteConnection, forget: &Forget) -> Result<(), Faul
             "value",
             list(&forget.keys),
         )
+        .await?;
+    }
+    if !forget.slots.is_empty() {
+        let slots = forget.slots.iter();
+        Statement::new(
+            "DELETE FROM slots WHERE (schedule_id, slot) IN \
+             (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
+        )
+        .with(list(slots.map(|(schedule, slot)| (schedule, slot.as_micros()))))
+        .execute(conn)
         .await?;
     }
     Ok(())

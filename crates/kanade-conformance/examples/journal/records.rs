@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, SendId, Timestamp};
+use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, ScheduleId, SendId, Timestamp};
 use kanade_ports::{
-    Agent, DeadLetter, Execution, Facts, KeyRecord, Needs, Order, Output, Run, Send, TargetRecord, WorkingSet,
+    Agent, DeadLetter, Execution, Facts, KeyRecord, Needs, Order, Output, Run, ScheduleCursor, Send,
+    SlotRecord, TargetRecord, WorkingSet,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub(super) struct Records {
     pub(super) audit: BTreeMap<i64, AuditEvent>,
     pub(super) dead_letters: BTreeMap<i64, DeadLetter>,
     pub(super) marks: BTreeMap<String, Timestamp>,
+    pub(super) slots: BTreeMap<(ScheduleId, Timestamp), SlotRecord>,
+    pub(super) cursors: BTreeMap<ScheduleId, ScheduleCursor>,
+    pub(super) successes: BTreeMap<(JobId, PcId), Timestamp>,
     /// The numbers last given; never given again, whatever is forgotten.
     last_audit: i64,
     last_letter: i64,
@@ -35,6 +39,7 @@ pub(super) struct Commit {
     forget_audit: Vec<i64>,
     forget_dead_letters: Vec<i64>,
     forget_keys: Vec<String>,
+    forget_slots: Vec<(ScheduleId, Timestamp)>,
     executions: Vec<Execution>,
     orders: Vec<(ExecId, Order)>,
     targets: Vec<TargetRecord>,
@@ -47,6 +52,9 @@ pub(super) struct Commit {
     audit: Vec<(i64, AuditEvent)>,
     dead_letters: Vec<(i64, DeadLetter)>,
     marks: Vec<(String, Timestamp)>,
+    slots: Vec<SlotRecord>,
+    cursors: Vec<ScheduleCursor>,
+    successes: Vec<(JobId, PcId, Timestamp)>,
 }
 
 impl Records {
@@ -94,6 +102,11 @@ impl Records {
                 .get(name)
                 .inspect(|at| set.marks.load(name.clone(), **at));
         }
+        for key in &needs.slots {
+            self.slots
+                .get(key)
+                .inspect(|row| set.slots.load(key.clone(), (*row).clone()));
+        }
         let known = self.audit.values().filter_map(|event| event.event_id);
         set.audit_ids = known.filter(|id| needs.audit.contains(id)).collect();
         set
@@ -118,6 +131,13 @@ impl Records {
                 .changed()
                 .map(|row| (row.key.clone(), *row.now))
                 .collect(),
+            slots: set.slots.changed().map(|row| row.now.clone()).collect(),
+            cursors: set.cursors.changed().map(|row| row.now.clone()).collect(),
+            successes: set
+                .successes
+                .into_iter()
+                .map(|((job_id, pc_id), at)| (job_id, pc_id, at))
+                .collect(),
             orders: set.orders,
             outputs: set.outputs.into_iter().collect(),
             audit: (self.last_audit + 1..).zip(set.audit).collect(),
@@ -127,6 +147,7 @@ impl Records {
             forget_audit: set.forget.audit,
             forget_dead_letters: set.forget.dead_letters,
             forget_keys: set.forget.keys,
+            forget_slots: set.forget.slots,
         }
     }
 
@@ -158,6 +179,10 @@ impl Records {
             .forget_keys
             .iter()
             .for_each(|key| drop(self.keys.remove(key)));
+        commit
+            .forget_slots
+            .iter()
+            .for_each(|key| drop(self.slots.remove(key)));
 
         let executions = commit.executions.into_iter();
         self.executions
@@ -176,6 +201,16 @@ impl Records {
             .extend(facts.map(|row| ((row.pc_id.clone(), row.job_id.clone()), row)));
         self.keys.extend(commit.keys);
         self.marks.extend(commit.marks);
+        let slots = commit.slots.into_iter();
+        self.slots
+            .extend(slots.map(|row| ((row.schedule_id.clone(), row.slot), row)));
+        let cursors = commit.cursors.into_iter();
+        self.cursors
+            .extend(cursors.map(|row| (row.schedule_id.clone(), row)));
+        for (job_id, pc_id, at) in commit.successes {
+            let newest = self.successes.entry((job_id, pc_id)).or_insert(at);
+            *newest = at.max(*newest);
+        }
         self.orders.extend(commit.orders);
         self.outputs.extend(commit.outputs);
         self.last_audit = commit.audit.last().map_or(self.last_audit, |(number, _)| *number);

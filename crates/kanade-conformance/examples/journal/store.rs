@@ -7,11 +7,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, ResultId, RunState, TargetState, Timestamp};
+use kanade_model::{
+    ExecId, ExecutionStatus, JobId, PcId, ResultId, RunState, ScheduleId, SlotState, TargetState, Timestamp,
+};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, ErrorKind, Execution, ExecutionQuery,
     ExecutionStore, Facts, Forget, KeyRecord, LiveCount, Needs, Order, Outcome, Page, Position, RetentionCut,
-    Run, RunQuery, RunRecord, Send, SendState, StoreError, TargetQuery, TargetRecord, TextFilter,
+    Run, RunQuery, RunRecord, ScheduleCursor, Send, SendState, SlotQuery, SlotRecord, StoreError, Success,
+    TargetQuery, TargetRecord, TextFilter,
 };
 
 use super::{
@@ -20,7 +23,11 @@ use super::{
     records::Records,
 };
 
-pub(crate) struct JournalStore(Arc<Mutex<Inner>>);
+pub(crate) struct JournalStore {
+    inner: Arc<Mutex<Inner>>,
+    /// Whoever commits holds it: turns are taken in the order in which they were asked for, also by callers that went away.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 struct Inner {
     records: Records,
@@ -31,11 +38,14 @@ impl JournalStore {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let mut records = Records::default();
         let journal = Journal::open(path, |commit| records.redo(commit))?;
-        Ok(Self(Arc::new(Mutex::new(Inner { records, journal }))))
+        Ok(Self {
+            inner: Arc::new(Mutex::new(Inner { records, journal })),
+            turn: Arc::default(),
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,9 +64,13 @@ impl Inner {
 #[async_trait]
 impl ExecutionStore for JournalStore {
     async fn apply(&self, sets: &[ChangeSet]) -> Result<Vec<Outcome>, StoreError> {
-        let (inner, sets) = (Arc::clone(&self.0), sets.to_vec());
+        let (inner, sets) = (Arc::clone(&self.inner), sets.to_vec());
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         // On a thread of its own: it waits for the disk, and goes on to its end when its caller goes away.
-        let apply = move || inner.lock().unwrap_or_else(PoisonError::into_inner).apply(&sets);
+        let apply = move || {
+            let _turn = turn;
+            inner.lock().unwrap_or_else(PoisonError::into_inner).apply(&sets)
+        };
         tokio::task::spawn_blocking(apply).await.unwrap_or_else(|died| {
             Err(StoreError::new(ErrorKind::Indeterminate, "record a batch of changes").because(died))
         })
@@ -358,6 +372,55 @@ impl ExecutionStore for JournalStore {
         Ok(self.inner().records.marks.get(name).copied())
     }
 
+    async fn slot(&self, schedule: &ScheduleId, slot: Timestamp) -> Result<Option<SlotRecord>, StoreError> {
+        Ok(self.inner().records.slots.get(&(schedule.clone(), slot)).cloned())
+    }
+
+    async fn slots(&self, query: &SlotQuery) -> Result<Page<SlotRecord>, StoreError> {
+        let inner = self.inner();
+        let after = query.after.as_ref().map(|after| by_number(after.at));
+        let rows = inner.records.slots.values();
+        let rows = rows.filter(|row| row.schedule_id == query.schedule_id);
+        let list = List::down(rows, |row| by_number(row.slot.as_micros()));
+        Ok(list.page(after.as_ref(), query.limit, |row| (Some(row.clone()), RECORD)))
+    }
+
+    async fn waiting_slots(&self, limit: usize) -> Result<Vec<SlotRecord>, StoreError> {
+        let inner = self.inner();
+        let rows = inner.records.slots.values();
+        let mut waiting: Vec<_> = rows
+            .filter(|row| row.state == SlotState::Waiting)
+            .cloned()
+            .collect();
+        waiting.sort_by_key(|row| (row.slot, row.schedule_id.clone()));
+        waiting.truncate(limit);
+        Ok(waiting)
+    }
+
+    async fn cursor(&self, schedule: &ScheduleId) -> Result<Option<ScheduleCursor>, StoreError> {
+        Ok(self.inner().records.cursors.get(schedule).cloned())
+    }
+
+    async fn successes(
+        &self,
+        job: &JobId,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Page<Success>, StoreError> {
+        let inner = self.inner();
+        let of_job = inner.records.successes.iter();
+        let of_job = of_job.filter(|((job_id, _), _)| job_id == job);
+        let list = List::up(of_job, |((_, pc_id), _)| by_id(pc_id));
+        Ok(list.page(after, limit, |((job_id, pc_id), at)| {
+            let success = Success {
+                job_id: job_id.clone(),
+                pc_id: pc_id.clone(),
+                at: *at,
+            };
+            (Some(success), RECORD)
+        }))
+    }
+
     async fn prunable(&self, cut: &RetentionCut, limit: usize) -> Result<Forget, StoreError> {
         let inner = self.inner();
         let records = &inner.records;
@@ -391,6 +454,8 @@ impl ExecutionStore for JournalStore {
         forget.dead_letters.extend(old.map(|(id, _)| *id));
         let old = records.keys.iter().filter(|(_, key)| key.at < cut.keys);
         forget.keys.extend(old.map(|(key, _)| key.clone()));
+        let old = records.slots.keys().filter(|(_, slot)| *slot < cut.slots);
+        forget.slots.extend(old.cloned());
 
         let mut left = limit;
         let mut cut_off = |len: usize| {
@@ -403,6 +468,7 @@ impl ExecutionStore for JournalStore {
         forget.audit.truncate(cut_off(forget.audit.len()));
         forget.dead_letters.truncate(cut_off(forget.dead_letters.len()));
         forget.keys.truncate(cut_off(forget.keys.len()));
+        forget.slots.truncate(cut_off(forget.slots.len()));
         Ok(forget)
     }
 }

@@ -136,6 +136,7 @@ pub async fn forgetting_frees_what_was_only_there_once<F: StoreFactory>() {
         .forget(Forget {
             audit: vec![number],
             keys: vec!["k".into()],
+            slots: Vec::new(),
             runs: vec![run("e-1", "pc-1")],
             ..NOTHING
         })
@@ -241,6 +242,7 @@ pub async fn forgetting_what_is_not_there_changes_nothing<F: StoreFactory>() {
             audit: vec![i64::MIN, -1, i64::MAX],
             dead_letters: vec![i64::MIN, -1, i64::MAX],
             keys: vec![String::new(), "k".into()],
+            slots: vec![(id("nobody"), secs(1))],
         })
         .await;
     assert_eq!(world.snapshot().await, before, "nothing has changed");

@@ -188,6 +188,7 @@ pub async fn answers_agree_after_any_history<F: StoreFactory>() {
                         executions: chance.now,
                         audit: chance.now,
                         keys: chance.now,
+                        slots: chance.now,
                     };
                     let old = world.store.prunable(&cut, 5).await.unwrap();
                     world.change(Change::Forget(old)).await;

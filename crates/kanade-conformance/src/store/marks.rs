@@ -47,6 +47,7 @@ pub async fn the_first_time_something_is_marked_stays<F: StoreFactory>() {
         executions: far,
         audit: far,
         keys: far,
+        slots: far,
     };
     assert!(
         world.store.prunable(&cut, 9).await.unwrap().is_empty(),

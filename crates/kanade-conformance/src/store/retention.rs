@@ -16,6 +16,7 @@ pub(super) const NOTHING: Forget = Forget {
     audit: Vec::new(),
     dead_letters: Vec::new(),
     keys: Vec::new(),
+    slots: Vec::new(),
 };
 
 /// Everything older than this second may go.
@@ -24,6 +25,7 @@ fn before(second: i64) -> RetentionCut {
         executions: secs(second),
         audit: secs(second),
         keys: secs(second),
+        slots: secs(second),
     }
 }
 

@@ -275,6 +275,7 @@ pub async fn what_is_over_is_no_more_in_flight_and_goes_by_its_age<F: StoreFacto
         executions,
         audit: secs(0),
         keys: secs(0),
+        slots: secs(0),
     };
     let kept = world.store.prunable(&cut(secs(0)), 9).await.unwrap();
     assert!(kept.is_empty(), "as old as the moment it was fired: {kept:?}");

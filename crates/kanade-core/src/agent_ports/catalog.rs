@@ -36,6 +36,8 @@ fn is_for(pc: &PcId, bucket: Bucket, key: &Key) -> bool {
     match bucket {
         Bucket::ScriptStatus | Bucket::ScriptCurrent | Bucket::Schedules | Bucket::Jobs => true,
         Bucket::AgentGroups => *key == Key::from(pc),
+        // The server's schedules are not theirs.
+        Bucket::Freezes => false,
         // Every group's: an agent may join one at any time.
         Bucket::AgentConfig => {
             *key == Key::global_config() || *key == Key::pc_config(pc) || key.as_str().starts_with("groups.")
@@ -74,7 +76,11 @@ impl CatalogReader for OwnCatalog {
                 let both = both.take_while(|input| ready(input.is_some())).filter_map(ready);
                 each(both, move |(bucket, event)| jobs.take(bucket, event))
             }
-            Bucket::ScriptStatus | Bucket::ScriptCurrent | Bucket::AgentConfig | Bucket::AgentGroups => {
+            Bucket::ScriptStatus
+            | Bucket::ScriptCurrent
+            | Bucket::AgentConfig
+            | Bucket::AgentGroups
+            | Bucket::Freezes => {
                 let pc = self.pc.clone();
                 let is_own = move |event: &CatalogEvent| match event {
                     CatalogEvent::Put(entry) => is_for(&pc, bucket, &entry.key),

@@ -12,5 +12,7 @@ mod killing;
 mod presence;
 mod projecting;
 mod retained;
+mod scheduling;
 mod upkeep;
 mod world;
+mod years;

@@ -15,7 +15,7 @@ use kanade_core::{Abilities, Ports, Running, Services, Settings};
 use kanade_memory::{EmbeddedBus, ManualClock, MemoryCatalog, MemoryStore, SeededIds};
 use kanade_model::{
     Caller, Command, EventStarted, ExecId, ExecResult, FanoutPlan, Heartbeat, HumanDuration, JobId, Manifest,
-    PcId, ResultId, Rollout, Strategy, Subject, Target, TargetState, Timestamp, Wave, api,
+    PcId, ResultId, Rollout, ScheduleId, Strategy, Subject, Target, TargetState, Timestamp, Wave, api,
 };
 use kanade_ports as ports;
 use kanade_ports::{
@@ -94,6 +94,11 @@ impl World {
 
     /// Stops the core and starts it again on the same store and catalog, with a new bus.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_after(|| ()).await
+    }
+
+    /// As [`restart`](Self::restart); `meanwhile` happens while no core runs.
+    pub(crate) async fn restart_after(self, meanwhile: impl FnOnce()) -> Self {
         let Self {
             services,
             clock,
@@ -105,6 +110,7 @@ impl World {
         } = self;
         drop(services);
         running.stop(DEADLINE).await;
+        meanwhile();
         Self::start(clock, store, catalog, broker, 2).await
     }
 
@@ -428,6 +434,11 @@ delegate! {
     dead_letters(after: Option<&ports::Position>, limit: usize) -> ports::Page<ports::DeadLetterRecord>;
     key(key: &str) -> Option<ports::KeyRecord>;
     mark(name: &str) -> Option<Timestamp>;
+    slot(schedule: &ScheduleId, slot: Timestamp) -> Option<ports::SlotRecord>;
+    slots(query: &ports::SlotQuery) -> ports::Page<ports::SlotRecord>;
+    waiting_slots(limit: usize) -> Vec<ports::SlotRecord>;
+    cursor(schedule: &ScheduleId) -> Option<ports::ScheduleCursor>;
+    successes(job: &JobId, after: Option<&ports::Position>, limit: usize) -> ports::Page<ports::Success>;
     prunable(cut: &ports::RetentionCut, limit: usize) -> ports::Forget;
 }
 

@@ -17,6 +17,7 @@ mod results;
 mod run;
 mod schedules;
 mod scripts;
+mod slots;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -62,6 +63,13 @@ impl Routes {
                 .routes(routes!(schedules::list, schedules::put))
                 .routes(routes!(schedules::get, schedules::delete))
                 .routes(routes!(schedules::disable))
+                .routes(routes!(slots::upcoming))
+                .routes(routes!(slots::list))
+                .routes(routes!(slots::preview))
+                .routes(routes!(slots::enable))
+                .routes(routes!(slots::trigger))
+                .routes(routes!(slots::backfill))
+                .routes(routes!(slots::freeze, slots::set_freeze, slots::clear_freeze))
                 .routes(routes!(scripts::status))
                 .routes(routes!(scripts::revoke))
                 .routes(routes!(scripts::unrevoke))

@@ -2,8 +2,8 @@
 
 use axum::{Json, extract::State, response::IntoResponse};
 use http::StatusCode;
-use kanade_core::{Holds, Schedules, Stored};
-use kanade_model::{Caller, Schedule, ScheduleId, api};
+use kanade_core::{Holds, Schedules};
+use kanade_model::{Caller, Schedule, ScheduleId, Target, api};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -26,24 +26,48 @@ const NAME: usize = 40;
     get, path = "/api/schedules", operation_id = "list_schedules", tag = "schedules",
     params(PageParams),
     responses((
-        status = 200, description = "By id; all that fits 4 MiB unless `limit` says less",
-        body = Vec<api::ScheduleShown>,
+        status = 200,
+        description = "By id; all that fits 4 MiB unless `limit` says less. What is not a schedule is listed with its `problem`",
+        body = Vec<api::ScheduleListed>,
         headers(("Link" = String, description = "`rel=\"next\"`: the rest"))
     ))
 )]
 pub(super) async fn list(
     State(schedules): State<Schedules>,
     page: PageRequest,
-) -> Result<Linked<Vec<api::ScheduleShown>>, Problem> {
+) -> Result<Linked<Vec<api::ScheduleListed>>, Problem> {
     let after = page.after(LIST)?;
     let holds = schedules.holds().await?;
-    let id = |stored: &Stored<Schedule>| stored.document.id.to_string();
-    let bytes = |stored: &Stored<Schedule>| {
-        let target = &stored.document.target;
-        ENVELOPE + NAME * (target.pcs.len() + target.groups.len())
+    let readable = schedules.list().into_iter().map(|stored| Ok(stored.document));
+    let mut all: Vec<Result<Schedule, (String, String)>> = readable
+        .chain(schedules.unreadable().into_iter().map(Err))
+        .collect();
+    let id = |one: &Result<Schedule, (String, String)>| match one {
+        Ok(schedule) => schedule.id.to_string(),
+        Err((key, _)) => key.clone(),
     };
-    let listed = by_id(schedules.list(), page.limit(), after.as_ref(), id, bytes);
-    Ok(page.answer(LIST, listed.map(|stored| shown(stored.document, &holds))))
+    all.sort_by_cached_key(id);
+    let bytes = |one: &Result<Schedule, (String, String)>| {
+        let target = one.as_ref().map(|schedule| &schedule.target);
+        ENVELOPE + NAME * target.map_or(0, |target| target.pcs.len() + target.groups.len())
+    };
+    let listed = by_id(all, page.limit(), after.as_ref(), id, bytes);
+    let shape = |one| match one {
+        Ok(schedule) => api::ScheduleListed::Schedule(Box::new(shown(schedule, &schedules, &holds))),
+        Err((id, problem)) => api::ScheduleListed::Unreadable(unreadable(id, problem)),
+    };
+    Ok(page.answer(LIST, listed.map(shape)))
+}
+
+fn unreadable(id: String, problem: String) -> api::UnreadableSchedule {
+    api::UnreadableSchedule {
+        id,
+        problem,
+        cron: String::new(),
+        job_id: String::new(),
+        target: Target::default(),
+        enabled: false,
+    }
 }
 
 /// Stores a schedule
@@ -100,13 +124,17 @@ pub(super) async fn get(
     known: IfNoneMatch,
 ) -> Result<impl IntoResponse, Problem> {
     let (stored, holds) = (schedules.get(&id).await?, schedules.holds().await?);
-    let schedule = shown(stored.document, &holds);
+    let schedule = shown(stored.document, &schedules, &holds);
     Ok(Unless(known, ETag(stored.revision), Json(schedule)))
 }
 
-fn shown(schedule: Schedule, holds: &Holds) -> api::ScheduleShown {
-    let held = holds.on(&schedule);
-    api::ScheduleShown { schedule, held }
+fn shown(schedule: Schedule, schedules: &Schedules, holds: &Holds) -> api::ScheduleShown {
+    api::ScheduleShown {
+        held: holds.on(&schedule),
+        next: schedules.next(&schedule),
+        problem: schedule.check().err().map(|invalid| invalid.to_string()),
+        schedule,
+    }
 }
 
 /// Deletes a schedule

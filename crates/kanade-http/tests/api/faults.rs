@@ -11,12 +11,13 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use kanade_memory::{MemoryCatalog, MemoryStore};
-use kanade_model::{ExecId, JobId, PcId, ResultId, Timestamp};
+use kanade_model::{ExecId, JobId, PcId, ResultId, ScheduleId, Timestamp};
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, Bucket, Catalog, CatalogReader, CatalogStream, ChangeSet,
     DeadLetterRecord, Entry, ErrorKind, Execution, ExecutionQuery, ExecutionStore, Facts, Forget, Key,
     KeyRecord, LiveCount, Order, Outcome, Page, Position, Precondition, RetentionCut, Revision, Run,
-    RunQuery, RunRecord, Send, StoreError, TargetQuery, TargetRecord,
+    RunQuery, RunRecord, ScheduleCursor, Send, SlotQuery, SlotRecord, StoreError, Success, TargetQuery,
+    TargetRecord,
 };
 use tokio::sync::Semaphore;
 
@@ -144,6 +145,11 @@ delegate! {
     audit(query: &AuditQuery) -> Page<AuditRecord>;
     key(key: &str) -> Option<KeyRecord>;
     mark(name: &str) -> Option<Timestamp>;
+    slot(schedule: &ScheduleId, slot: Timestamp) -> Option<SlotRecord>;
+    slots(query: &SlotQuery) -> Page<SlotRecord>;
+    waiting_slots(limit: usize) -> Vec<SlotRecord>;
+    cursor(schedule: &ScheduleId) -> Option<ScheduleCursor>;
+    successes(job: &JobId, after: Option<&Position>, limit: usize) -> Page<Success>;
     prunable(cut: &RetentionCut, limit: usize) -> Forget;
 }
 

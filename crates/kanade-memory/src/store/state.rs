@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use kanade_model::{
-    AuditEvent, ExecId, ExecutionStatus, JobId, PcId, ResultId, RunState, SendId, TargetState, Timestamp,
+    AuditEvent, ExecId, ExecutionStatus, JobId, PcId, ResultId, RunState, ScheduleId, SendId, SlotState,
+    TargetState, Timestamp,
 };
 use kanade_ports::{
     Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Forget, KeyRecord, Needs, Order, Output,
-    Position, Run, RunFilter, Send, SendState, TargetRecord, WorkingSet,
+    Position, Run, RunFilter, ScheduleCursor, Send, SendState, SlotRecord, TargetRecord, WorkingSet,
 };
 use uuid::Uuid;
 
@@ -80,6 +81,13 @@ pub(super) enum TrailList {
     Age,
 }
 
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SlotList {
+    Of(ScheduleId),
+    Waiting,
+    Age,
+}
+
 /// Everything the store holds.
 pub(super) struct State {
     pub(super) executions: Table<ExecId, Execution, ExecutionList>,
@@ -94,6 +102,9 @@ pub(super) struct State {
     pub(super) dead_letters: Table<i64, DeadLetterRecord, TrailList>,
     pub(super) keys: Table<String, (String, KeyRecord), TrailList>,
     pub(super) marks: BTreeMap<String, Timestamp>,
+    pub(super) slots: Table<(ScheduleId, Timestamp), SlotRecord, SlotList>,
+    pub(super) cursors: BTreeMap<ScheduleId, ScheduleCursor>,
+    pub(super) successes: BTreeMap<JobId, BTreeMap<PcId, Timestamp>>,
     audit_ids: BTreeMap<Uuid, i64>,
     /// The numbers last given; never given again, whatever is forgotten.
     last_audit: i64,
@@ -135,6 +146,9 @@ impl State {
             }),
             keys: Table::new(|(key, record)| vec![(TrailList::Age, place(record.at, key))]),
             marks: BTreeMap::new(),
+            slots: Table::new(slot_places),
+            cursors: BTreeMap::new(),
+            successes: BTreeMap::new(),
             audit_ids: BTreeMap::new(),
             last_audit: 0,
             last_letter: 0,
@@ -202,6 +216,11 @@ impl State {
                 set.marks.load(name.clone(), *at);
             }
         }
+        for key in &needs.slots {
+            if let Some(row) = self.slots.get(key) {
+                set.slots.load(key.clone(), row.clone());
+            }
+        }
         set.audit_ids = needs
             .audit
             .iter()
@@ -237,6 +256,21 @@ impl State {
         }
         for row in set.marks.changed() {
             self.marks.insert(row.key.clone(), *row.now);
+        }
+        for row in set.slots.changed() {
+            self.slots.put(row.key.clone(), row.now.clone());
+        }
+        for row in set.cursors.changed() {
+            self.cursors.insert(row.key.clone(), row.now.clone());
+        }
+        for ((job_id, pc_id), at) in set.successes {
+            let newest = self
+                .successes
+                .entry(job_id)
+                .or_default()
+                .entry(pc_id)
+                .or_insert(at);
+            *newest = (*newest).max(at);
         }
         self.orders.extend(set.orders);
         self.outputs.extend(set.outputs);
@@ -297,6 +331,9 @@ impl State {
         }
         for id in &forget.dead_letters {
             self.dead_letters.remove(id);
+        }
+        for key in &forget.slots {
+            self.slots.remove(key);
         }
         for key in &forget.keys {
             self.keys.remove(key);
@@ -384,6 +421,21 @@ fn send_places(row: &Send) -> Vec<(SendList, Position)> {
     let mut places = vec![(SendList::Of(row.exec_id.clone()), due.clone())];
     if row.state == SendState::Due {
         places.push((SendList::Due, due));
+    }
+    places
+}
+
+fn slot_places(row: &SlotRecord) -> Vec<(SlotList, Position)> {
+    let due = place(row.slot, &row.schedule_id);
+    let mut places = vec![
+        (
+            SlotList::Of(row.schedule_id.clone()),
+            by_number(row.slot.as_micros()),
+        ),
+        (SlotList::Age, due.clone()),
+    ];
+    if row.state == SlotState::Waiting {
+        places.push((SlotList::Waiting, due));
     }
     places
 }

@@ -40,6 +40,8 @@ fn is_for(pc: &PcId, bucket: Bucket, key: &Key) -> bool {
         // Every group's: an agent may join one at any time.
         Bucket::AgentConfig => *key == Key::pc_config(pc) || !key.as_str().starts_with("pcs."),
         Bucket::ScriptStatus | Bucket::ScriptCurrent | Bucket::Schedules | Bucket::Jobs => true,
+        // The server's schedules are not theirs.
+        Bucket::Freezes => false,
     }
 }
 

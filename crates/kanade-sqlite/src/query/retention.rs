@@ -60,6 +60,15 @@ pub(crate) async fn prunable(
     );
     let left = limit - forget.len();
     forget.keys = oldest(conn, keys, cut.keys, left, |columns| columns.take()).await?;
+
+    let slots = Statement::new(
+        "SELECT schedule_id, slot FROM slots WHERE slot < ?1 ORDER BY slot, schedule_id LIMIT ?2",
+    );
+    let left = limit - forget.len();
+    forget.slots = oldest(conn, slots, cut.slots, left, |columns| {
+        Ok((columns.text()?, columns.time()?))
+    })
+    .await?;
     Ok(forget)
 }
 

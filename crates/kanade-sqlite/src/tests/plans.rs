@@ -3,8 +3,8 @@
 use kanade_model::{EventStarted, ExecutionStatus, RequestId, ResultId, TargetState};
 use kanade_ports::{
     AuditQuery, Bucket, Catalog, CatalogReader, Change, ChangeSet, ExecutionQuery, ExecutionStore, Forget,
-    IdempotencyKey, PastExecution, Position, Precondition, RetentionCut, RunFilter, RunQuery, Standing,
-    TargetQuery, TextFilter,
+    IdempotencyKey, PastExecution, Position, Precondition, RetentionCut, RunFilter, RunQuery, SlotQuery,
+    Standing, TargetQuery, TextFilter,
 };
 use uuid::Uuid;
 
@@ -229,6 +229,7 @@ async fn write_everything(world: &World) {
         audit: vec![1],
         dead_letters: vec![1],
         keys: vec!["k".into()],
+        slots: vec![("s".parse().unwrap(), at(1))],
     });
     store.apply(&[ChangeSet::of(sent).and(forget)]).await.unwrap();
     let marked = Change::Mark {
@@ -308,10 +309,24 @@ async fn ask_everything(world: &World) {
     store.dead_letters(after.as_ref(), 10).await.unwrap();
     store.key("k").await.unwrap();
     store.mark("m").await.unwrap();
+    store.slot(&"s".parse().unwrap(), at(9)).await.unwrap();
+    let slots = SlotQuery {
+        schedule_id: "s".parse().unwrap(),
+        limit: 10,
+        after: after.clone(),
+    };
+    store.slots(&slots).await.unwrap();
+    store.waiting_slots(10).await.unwrap();
+    store.cursor(&"s".parse().unwrap()).await.unwrap();
+    store
+        .successes(&"j".parse().unwrap(), after.as_ref(), 10)
+        .await
+        .unwrap();
     let cut = RetentionCut {
         executions: at(9),
         audit: at(9),
         keys: at(9),
+        slots: at(9),
     };
     store.prunable(&cut, 10).await.unwrap();
 }

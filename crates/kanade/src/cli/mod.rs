@@ -13,6 +13,7 @@ mod exec;
 mod execution;
 mod failure;
 mod files;
+mod freeze;
 mod group;
 mod import;
 mod install;
@@ -115,6 +116,10 @@ pub(crate) enum Operator {
     /// Register schedules and look at them
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// Keep schedules from firing for a while
+    #[command(subcommand)]
+    Freeze(freeze::FreezeCommand),
+    Simulate(freeze::Simulate),
     /// Put agents into groups
     #[command(subcommand)]
     Group(group::GroupCommand),
@@ -184,6 +189,8 @@ async fn attempt(command: Operator, global: &Global) -> Done {
         Operator::Revoke { job } => job::revoke(&job, &context).await,
         Operator::Unrevoke { job } => job::unrevoke(&job, &context).await,
         Operator::Schedule(command) => schedule::run(command, &context).await,
+        Operator::Freeze(command) => freeze::run(command, &context).await,
+        Operator::Simulate(command) => freeze::simulate(command, &context).await,
         Operator::Group(command) => group::run(command, &context).await,
         Operator::Config(command) => config::run(command, &context).await,
         Operator::Agent(command) => agent::run(command, global, &context).await,
