@@ -31,7 +31,7 @@ const BACKENDS: &[(&str, &str, &[Port])] = &[
     ),
     ("kanade-postgres", "postgres", &[Port::Store, Port::Catalog]),
     // The link of an agent and the gateway together.
-    ("kanade-client", "websocket", &[Port::Agent]),
+    ("kanade-client", "websocket", &[Port::Agent, Port::Releases]),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,10 @@ use std::{
 
 use kanade_model::{Pattern, Subject};
 use kanade_ports::{CatalogReader, Clock, Ids, PubSub};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::spawn_blocking,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -23,6 +26,7 @@ use crate::{
     presence, process,
     report::Reporter,
     run::Run,
+    update,
 };
 
 /// A running agent. Dropped, it stops by itself; [`stop`](Self::stop) also waits for the end.
@@ -43,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) in_hand: InHand,
     /// One for each script that may run.
     pub(crate) slots: Arc<Semaphore>,
+    /// Whether a heartbeat of this life has been sent.
+    pub(crate) beaten: watch::Sender<bool>,
     /// Where the scripts that run are kept as files.
     pub(crate) scripts: PathBuf,
     /// Nothing is started any more, and what runs is ended.
@@ -98,9 +104,8 @@ impl Agent {
         let first_contact = config.limits.first_contact_within;
         let shared = Arc::new(Shared {
             knowledge: Knowledge::new(config.pc_id.clone(), catalog, Arc::clone(&clock), first_contact),
-            slots: Arc::new(Semaphore::new(
-                config.limits.at_once.clamp(1, Semaphore::MAX_PERMITS),
-            )),
+            slots: Arc::new(Semaphore::new(at_once(&config))),
+            beaten: watch::Sender::new(false),
             scripts: scripts(&folder),
             config,
             bus,
@@ -158,6 +163,20 @@ impl Agent {
         self.until_closing(presence::beat);
     }
 
+    /// Says once that it stays as it is, when it is to be of another version: the server's program is not an agent's to
+    /// replace.
+    pub fn leaves_updates_to_its_server(&self) {
+        self.until_closing(update::stay);
+    }
+
+    /// Returns when the agent has sent a heartbeat and read its configuration: there is a server, and it answers.
+    pub async fn shows_life(&self) {
+        let mut beaten = self.shared.beaten.subscribe();
+        // Its sender lives as long as the agent.
+        let _ = beaten.wait_for(|beaten| *beaten).await;
+        self.shared.knowledge.configured().await;
+    }
+
     async fn inbox(&self, pattern: Pattern) -> Inbox {
         Inbox::open(
             Arc::clone(&self.shared.bus),
@@ -199,6 +218,15 @@ impl fmt::Debug for Agent {
 }
 
 impl Shared {
+    /// Waits until no script runs. None is started while the permit is held.
+    pub(crate) async fn quiet(&self) -> OwnedSemaphorePermit {
+        let all = u32::try_from(at_once(&self.config)).expect("that many at most");
+        Arc::clone(&self.slots)
+            .acquire_many_owned(all)
+            .await
+            .expect("the slots are never closed")
+    }
+
     pub(crate) fn reporter(&self) -> Reporter<'_> {
         Reporter {
             pc_id: &self.config.pc_id,
@@ -239,6 +267,11 @@ impl Shared {
         }
         self.closing.cancel();
     }
+}
+
+/// So many that all of them can be taken at once.
+fn at_once(config: &AgentConfig) -> usize {
+    config.limits.at_once.min(u32::MAX as usize >> 3)
 }
 
 /// Makes the folder what it has to be and opens the journal in it.

@@ -40,7 +40,7 @@ impl AgentConfig {
 /// How much an agent takes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentLimits {
-    /// Scripts that run at the same time.
+    /// Scripts that run at the same time. With 0, what is accepted is started in a later life.
     pub at_once: usize,
     /// Runs in hand: running, queued, or waiting out their jitter. A Command beyond that is not accepted; the server
     /// sends it again.

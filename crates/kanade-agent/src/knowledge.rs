@@ -39,6 +39,8 @@ pub(crate) struct Knowledge {
     views: Mutex<HashMap<Bucket, View>>,
     /// Whether script status and pins have been read once, or waited for in vain.
     looked: watch::Sender<bool>,
+    /// Whether the agent's own configuration and groups have been read once.
+    configured: watch::Sender<bool>,
     config: watch::Sender<EffectiveConfig>,
     groups: watch::Sender<Vec<GroupName>>,
 }
@@ -65,6 +67,7 @@ impl Knowledge {
             first_contact_within,
             views: Mutex::default(),
             looked: watch::Sender::new(false),
+            configured: watch::Sender::new(false),
             config: watch::Sender::new(EffectiveConfig::default()),
             groups: watch::Sender::new(Vec::new()),
         }
@@ -78,6 +81,13 @@ impl Knowledge {
     /// The agent's own configuration, as it changes.
     pub(crate) fn config(&self) -> watch::Receiver<EffectiveConfig> {
         self.config.subscribe()
+    }
+
+    /// Returns when the configuration is not just the default any more: it has been read, and so have the groups.
+    pub(crate) async fn configured(&self) {
+        let mut configured = self.configured.subscribe();
+        // Its sender is `self`.
+        let _ = configured.wait_for(|configured| *configured).await;
     }
 
     /// Whether a Command may start now.
@@ -187,6 +197,10 @@ impl Knowledge {
             }
         }
         let is_complete = |bucket| views.get(&bucket).is_some_and(|view| view.complete);
+        if is_complete(Bucket::AgentConfig) && is_complete(Bucket::AgentGroups) {
+            self.configured
+                .send_if_modified(|configured| !std::mem::replace(configured, true));
+        }
         if is_complete(Bucket::ScriptStatus) && is_complete(Bucket::ScriptCurrent) {
             self.looked
                 .send_if_modified(|looked| !std::mem::replace(looked, true));

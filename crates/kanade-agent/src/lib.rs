@@ -16,6 +16,9 @@
 //! - **It stays small.** The number of runs in hand and running, the memory for output, and the memory for messages on
 //!   their way are bounded; so is what it remembers of requests and kills.
 //!
+//! - **It follows its version.** Where the configuration names another one, [`Updates`] gets it, tries it out, and goes
+//!   back if it does not come up. No script is interrupted for it.
+//!
 //! A full disk makes it refuse new Commands (the server sends them again) and send its reports from memory.
 
 mod admission;
@@ -40,9 +43,11 @@ mod report;
 mod run;
 #[cfg(unix)]
 mod tree;
+mod update;
 
 pub use agent::Agent;
 pub use config::{AgentConfig, AgentLimits};
 pub use error::StartError;
 pub use key::agent_key;
 pub use logs::LogTail;
+pub use update::{Candidate, Standing, Step, UpdateSettings, UpdateTiming, Updates};

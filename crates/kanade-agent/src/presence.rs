@@ -21,6 +21,7 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
     loop {
         let again_in = if publish(&shared, heartbeat(&shared)).await {
             backoff.reset();
+            shared.beaten.send_replace(true);
             Duration::MAX
         } else {
             backoff.pause()

@@ -9,6 +9,7 @@ mod dial;
 mod line;
 mod pauses;
 mod ports;
+mod releases;
 mod shared;
 mod task;
 mod traffic;
@@ -20,6 +21,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::Error;
 use dial::Dialer;
+use releases::Downloads;
 use shared::Shared;
 
 /// How long [`AgentLink::close`] waits for its task, which bounds what it does in there by itself.
@@ -133,7 +135,8 @@ pub enum LinkState {
 }
 
 /// The [`PubSub`](kanade_ports::PubSub) and the [`CatalogReader`](kanade_ports::CatalogReader) of an agent on another
-/// machine than its server. Clones share the connection; it ends with the last of them.
+/// machine than its server. Clones share the connection; it ends with the last of them. It is a
+/// [`ReleaseReader`](kanade_ports::ReleaseReader) too: programs are downloaded beside the connection.
 ///
 /// - While there is no connection, `publish` and `reply` fail with `Unavailable` at once; `publish_durable`, `get` and
 ///   `watch` wait for one for as long as [`LinkTiming::patience`]; `subscribe` succeeds.
@@ -150,6 +153,7 @@ pub struct AgentLink(Arc<Held>);
 
 struct Held {
     shared: Arc<Shared>,
+    downloads: Downloads,
     task: JoinHandle<()>,
 }
 
@@ -167,9 +171,14 @@ impl AgentLink {
     )]
     pub fn open(settings: LinkSettings) -> Result<Self, Error> {
         let dialer = Dialer::new(&settings)?;
+        let downloads = dialer.downloads();
         let shared = Arc::new(Shared::new(settings.timing));
         let task = tokio::spawn(task::run(Arc::clone(&shared), dialer));
-        Ok(Self(Arc::new(Held { shared, task })))
+        Ok(Self(Arc::new(Held {
+            shared,
+            downloads,
+            task,
+        })))
     }
 
     /// How it stands with the connection, now and as it changes.

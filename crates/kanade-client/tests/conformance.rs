@@ -15,14 +15,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use kanade_client::{AgentLink, LinkSettings, LinkState, LinkTiming};
-use kanade_conformance::{AgentFactory, AgentSide, Cut, within};
+use kanade_conformance::{AgentFactory, AgentSide, Cut, ReleasesFactory, within};
 use kanade_core::{Abilities, Ports, Running, Services, Settings};
 use kanade_http::{AcceptLimits, HttpSettings};
-use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
+use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryReleases, MemoryStore};
 use kanade_model::{Pattern, PcId, Subject};
 use kanade_ports::{
-    Bus, BusError, Catalog, Consumer, Durable, Message, MessageId, PubSub, Subscription, SystemClock,
-    SystemIds,
+    Bus, BusError, Catalog, Consumer, Durable, Message, MessageId, PubSub, ReleaseReader, Releases,
+    Subscription, SystemClock, SystemIds,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -36,13 +36,15 @@ const SOON: Duration = Duration::from_secs(60);
 struct OverWebSocket {
     bus: EmbeddedBus,
     catalog: Arc<MemoryCatalog>,
+    releases: Arc<MemoryReleases>,
     server: SocketAddr,
     ways: Mutex<HashMap<PcId, Arc<Way>>>,
     _running: Running,
 }
 
-impl AgentFactory for OverWebSocket {
-    async fn fresh() -> Self {
+impl OverWebSocket {
+    async fn start() -> Self {
+        let releases = Arc::new(MemoryReleases::new(Arc::new(SystemClock)));
         let (bus, catalog) = (EmbeddedBus::new(), Arc::new(MemoryCatalog::new()));
         let ports = Ports {
             store: Arc::new(MemoryStore::new()),
@@ -50,7 +52,10 @@ impl AgentFactory for OverWebSocket {
             bus: Arc::new(Unconsumed(bus.clone())),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
-            abilities: Abilities::default(),
+            abilities: Abilities {
+                releases: Some(releases.clone()),
+                ..Abilities::default()
+            },
         };
         let (services, running) = Services::start(ports, Settings::default()).await;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -61,10 +66,23 @@ impl AgentFactory for OverWebSocket {
         Self {
             bus,
             catalog,
+            releases,
             server,
             ways: Mutex::default(),
             _running: running,
         }
+    }
+
+    /// How to come as an agent: with the same key each time, as it is the same agent that comes again.
+    fn settings(server: SocketAddr, pc: &PcId) -> LinkSettings {
+        let key = format!("the-one-and-only-key-of-{pc}");
+        LinkSettings::new(format!("http://{server}"), pc.clone(), key)
+    }
+}
+
+impl AgentFactory for OverWebSocket {
+    async fn fresh() -> Self {
+        Self::start().await
     }
 
     async fn bus(&self) -> Arc<dyn Bus> {
@@ -77,14 +95,8 @@ impl AgentFactory for OverWebSocket {
 
     async fn agent(&self, pc: &PcId) -> AgentSide {
         let way = Way::to(self.server).await;
-        let server = format!("http://{}", way.address);
+        let mut settings = Self::settings(way.address, pc);
         self.ways.lock().unwrap().insert(pc.clone(), way);
-        // The same key each time: it is the same agent that comes again.
-        let mut settings = LinkSettings::new(
-            server,
-            pc.clone(),
-            format!("the one and only key of {pc}").replace(' ', "-"),
-        );
         settings.timing = LinkTiming {
             patience: Duration::from_secs(2),
             first_pause: Duration::from_millis(1),
@@ -114,6 +126,26 @@ impl AgentFactory for OverWebSocket {
 
     fn keeps_without_consumer(&self) -> bool {
         false
+    }
+}
+
+/// Operators use the releases themselves; agents reach them through the server.
+impl ReleasesFactory for OverWebSocket {
+    async fn fresh() -> Self {
+        Self::start().await
+    }
+
+    async fn open(&self) -> Arc<dyn Releases> {
+        self.releases.clone()
+    }
+
+    async fn reader(&self, _: &Arc<dyn Releases>) -> Arc<dyn ReleaseReader> {
+        let settings = Self::settings(self.server, &"pc-1".parse().unwrap());
+        Arc::new(AgentLink::open(settings).unwrap())
+    }
+
+    fn survives_reopen(&self) -> bool {
+        true
     }
 }
 
@@ -224,3 +256,4 @@ impl Bus for Unconsumed {
 }
 
 kanade_conformance::agent_suite!(OverWebSocket);
+kanade_conformance::releases_suite!(OverWebSocket);

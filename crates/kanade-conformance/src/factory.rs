@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use kanade_model::PcId;
-use kanade_ports::{Bus, Catalog, CatalogReader, ExecutionStore, PubSub, Releases};
+use kanade_ports::{Bus, Catalog, CatalogReader, ExecutionStore, PubSub, ReleaseReader, Releases};
 
 /// A place for one case's store. Implement the methods as `async fn`.
 pub trait StoreFactory: Sized + Send + Sync + 'static {
@@ -52,6 +52,12 @@ pub trait ReleasesFactory: Sized + Send + Sync + 'static {
 
     /// Opens the place; every earlier handle to it has been dropped.
     fn open(&self) -> impl Future<Output = Arc<dyn Releases>> + Send;
+
+    /// The same releases as an agent reads them. Override it where an agent has a way of its own.
+    fn reader(&self, releases: &Arc<dyn Releases>) -> impl Future<Output = Arc<dyn ReleaseReader>> + Send {
+        let reader: Arc<dyn ReleaseReader> = Arc::clone(releases) as _;
+        std::future::ready(reader)
+    }
 
     /// Closes `old`, the only handle there is, as a clean stop does, and opens the place again.
     fn reopen(&self, old: Arc<dyn Releases>) -> impl Future<Output = Arc<dyn Releases>> + Send {

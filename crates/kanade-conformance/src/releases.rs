@@ -21,6 +21,7 @@ suite! { $
         versions_are_told_apart
         a_version_that_is_stored_again_is_replaced
         a_deleted_release_is_gone
+        an_agent_reads_what_is_there
     ;
 
     breaking:

@@ -59,6 +59,15 @@ impl Releases {
         Ok(self.port("list releases")?.list().await?)
     }
 
+    /// A release.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn find(&self, version: &Version) -> Result<Release> {
+        let found = self.port("look for a release")?.find(version).await?;
+        found.ok_or_else(|| not_found(version))
+    }
+
     /// A release and its program.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::{fmt, io, path::Path, sync::Arc};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use kanade_model::Version;
-use kanade_ports::{Clock, ErrorKind, Measure, Program, Release, Releases, StoreError};
+use kanade_ports::{Clock, ErrorKind, Measure, Program, Release, ReleaseReader, Releases, StoreError};
 use tokio::{fs::File, io::AsyncWriteExt, task::spawn_blocking};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
@@ -60,14 +60,7 @@ impl fmt::Debug for FileReleases {
 }
 
 #[async_trait]
-impl Releases for FileReleases {
-    async fn list(&self) -> Result<Vec<Release>, StoreError> {
-        let records = self.with("list releases", Folder::records).await?;
-        let mut releases: Vec<_> = records.into_iter().map(Record::release).collect();
-        releases.sort_by(|one, other| one.version.cmp(&other.version));
-        Ok(releases)
-    }
-
+impl ReleaseReader for FileReleases {
     async fn find(&self, version: &Version) -> Result<Option<Release>, StoreError> {
         let wanted = version.clone();
         let found = self
@@ -76,6 +69,29 @@ impl Releases for FileReleases {
             })
             .await?;
         Ok(found.map(Record::release))
+    }
+
+    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError> {
+        let wanted = version.clone();
+        let found = self
+            .with(&format!("read release `{version}`"), move |folder| {
+                folder.program(&wanted)
+            })
+            .await?;
+        Ok(found.map(|(record, file)| {
+            let program = ReaderStream::with_capacity(File::from_std(file), PIECE);
+            (record.release(), program.boxed())
+        }))
+    }
+}
+
+#[async_trait]
+impl Releases for FileReleases {
+    async fn list(&self) -> Result<Vec<Release>, StoreError> {
+        let records = self.with("list releases", Folder::records).await?;
+        let mut releases: Vec<_> = records.into_iter().map(Record::release).collect();
+        releases.sort_by(|one, other| one.version.cmp(&other.version));
+        Ok(releases)
     }
 
     async fn put(&self, version: &Version, mut program: Program) -> Result<Release, StoreError> {
@@ -107,19 +123,6 @@ impl Releases for FileReleases {
         self.with(&doing, move |folder| folder.release(path, &record, &version))
             .await?;
         Ok(release)
-    }
-
-    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError> {
-        let wanted = version.clone();
-        let found = self
-            .with(&format!("read release `{version}`"), move |folder| {
-                folder.program(&wanted)
-            })
-            .await?;
-        Ok(found.map(|(record, file)| {
-            let program = ReaderStream::with_capacity(File::from_std(file), PIECE);
-            (record.release(), program.boxed())
-        }))
     }
 
     async fn delete(&self, version: &Version) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use kanade_files::FileReleases;
 use kanade_model::Version;
-use kanade_ports::{ErrorKind, Program, Releases, SystemClock};
+use kanade_ports::{ErrorKind, Program, ReleaseReader, Releases, SystemClock};
 
 fn open(folder: &Path) -> FileReleases {
     FileReleases::open(folder, Arc::new(SystemClock)).unwrap()

@@ -43,6 +43,10 @@ pub struct GatewaySettings {
     pub tokens: Vec<AgentToken>,
     /// Agents that are connected at once; more are told to try again.
     pub max_agents: usize,
+    /// Agents that download a program at once; more are told to try again.
+    pub max_downloads: usize,
+    /// A download counts no longer than this.
+    pub download_timeout: Duration,
     /// An agent is asked this often whether it is there.
     pub ping_every: Duration,
     /// A connection is closed when nothing was heard on it for this long.
@@ -59,6 +63,8 @@ impl Default for GatewaySettings {
         Self {
             tokens: Vec::new(),
             max_agents: 4096,
+            max_downloads: 64,
+            download_timeout: Duration::from_secs(15 * 60),
             ping_every: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(45),
             write_timeout: Duration::from_secs(20),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use kanade_model::Version;
-use kanade_ports::{Clock, ErrorKind, Measure, Program, Release, Releases, StoreError};
+use kanade_ports::{Clock, ErrorKind, Measure, Program, Release, ReleaseReader, Releases, StoreError};
 
 /// The reference for [`Releases`]. What it holds does not survive a restart.
 pub struct MemoryReleases {
@@ -28,15 +28,26 @@ impl MemoryReleases {
 }
 
 #[async_trait]
+impl ReleaseReader for MemoryReleases {
+    async fn find(&self, version: &Version) -> Result<Option<Release>, StoreError> {
+        let kept = self.kept.lock().expect("no panic while locked");
+        Ok(kept.get(version).map(|(release, _)| release.clone()))
+    }
+
+    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError> {
+        let kept = self.kept.lock().expect("no panic while locked");
+        Ok(kept.get(version).map(|(release, bytes)| {
+            let program = stream::iter(bytes.clone()).map(Ok).boxed();
+            (release.clone(), program)
+        }))
+    }
+}
+
+#[async_trait]
 impl Releases for MemoryReleases {
     async fn list(&self) -> Result<Vec<Release>, StoreError> {
         let kept = self.kept.lock().expect("no panic while locked");
         Ok(kept.values().map(|(release, _)| release.clone()).collect())
-    }
-
-    async fn find(&self, version: &Version) -> Result<Option<Release>, StoreError> {
-        let kept = self.kept.lock().expect("no panic while locked");
-        Ok(kept.get(version).map(|(release, _)| release.clone()))
     }
 
     async fn put(&self, version: &Version, mut program: Program) -> Result<Release, StoreError> {
@@ -57,14 +68,6 @@ impl Releases for MemoryReleases {
         let mut kept = self.kept.lock().expect("no panic while locked");
         kept.insert(version.clone(), (release.clone(), bytes));
         Ok(release)
-    }
-
-    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError> {
-        let kept = self.kept.lock().expect("no panic while locked");
-        Ok(kept.get(version).map(|(release, bytes)| {
-            let program = stream::iter(bytes.clone()).map(Ok).boxed();
-            (release.clone(), program)
-        }))
     }
 
     async fn delete(&self, version: &Version) -> Result<(), StoreError> {

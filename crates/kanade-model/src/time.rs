@@ -46,6 +46,17 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The second of this moment in the way of HTTP (RFC 9110, section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn http_date(self) -> String {
+        self.to_chrono().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
+    /// Reads what [`http_date`](Self::http_date) writes.
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        let at = DateTime::parse_from_rfc2822(text).ok()?;
+        Some(at.to_utc().into())
+    }
+
     /// The same moment as chrono has it.
     pub fn to_chrono(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).expect("within the years chrono knows")
@@ -132,5 +143,14 @@ mod tests {
             -62_167_219_200_000_000
         );
         assert_eq!(Timestamp::UNIX_EPOCH.since(far), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_way_of_http_is_known() {
+        let text = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let at = Timestamp::from_http_date(text).unwrap();
+        assert_eq!(at.to_string(), "1994-11-06T08:49:37Z");
+        assert_eq!(at.plus(Duration::from_millis(999)).http_date(), text);
+        assert_eq!(Timestamp::from_http_date("1994-11-06"), None);
     }
 }

@@ -3,6 +3,7 @@
 
 mod bus;
 mod documents;
+mod releases;
 mod tail;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 };
 
 use kanade_model::PcId;
-use kanade_ports::{CatalogReader, PubSub};
+use kanade_ports::{CatalogReader, PubSub, ReleaseReader};
 
 use crate::{
     ConnectError, NatsSettings,
@@ -20,6 +21,7 @@ use crate::{
 };
 use bus::AgentBus;
 use documents::AgentCatalog;
+use releases::AgentReleases;
 
 /// The connection of one agent. Clones share it, and so do the ports it gives.
 #[derive(Clone)]
@@ -69,6 +71,11 @@ impl NatsAgent {
     /// The documents it reads: script status, pinned versions and configuration as they are, its own groups.
     pub fn catalog(&self) -> Arc<dyn CatalogReader> {
         Arc::new(AgentCatalog::new(Arc::clone(&self.link), self.pc.clone()))
+    }
+
+    /// The programs that it updates itself to.
+    pub fn releases(&self) -> Arc<dyn ReleaseReader> {
+        Arc::new(AgentReleases::new(Arc::clone(&self.link)))
     }
 
     /// Whether there is a connection at the moment, as far as is known.

@@ -15,20 +15,21 @@ use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE};
 use futures::{StreamExt, TryStreamExt, stream};
 use kanade_model::Version;
-use kanade_ports::{Clock, ErrorKind, Program, Release, Releases, StoreError, SystemClock};
+use kanade_ports::{Clock, ErrorKind, Program, Release, ReleaseReader, Releases, StoreError, SystemClock};
 use serde_json::{Value, json};
 use tokio::time;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
+pub(crate) use self::said::Said;
 use self::{
     pieces::{PIECE, Pieces, Reading},
-    said::{Change, Said},
+    said::Change,
 };
 use crate::link::{Fault, Link};
 
-const BUCKET: &str = "agent_releases";
-const STREAM: &str = "OBJ_agent_releases";
+pub(crate) const BUCKET: &str = "agent_releases";
+pub(crate) const STREAM: &str = "OBJ_agent_releases";
 /// How many questions about releases are asked at once.
 const AT_ONCE: usize = 16;
 /// How often something is tried that somebody else came before.
@@ -108,6 +109,39 @@ impl fmt::Debug for NatsReleases {
 }
 
 #[async_trait]
+impl ReleaseReader for NatsReleases {
+    async fn find(&self, version: &Version) -> Result<Option<Release>, StoreError> {
+        let said = Said::of(&self.link, &subject(version)).await;
+        let said = said.map_err(|fault| unavailable(&format!("look for release `{version}`"), fault))?;
+        Ok(said.as_ref().and_then(Said::release))
+    }
+
+    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError> {
+        let doing = format!("read release `{version}`");
+        for _ in 0..RACES {
+            let said = Said::of(&self.link, &subject(version)).await;
+            let said = said.map_err(|fault| unavailable(&doing, fault))?;
+            let Some((said, release)) = said.and_then(|said| said.release().map(|release| (said, release)))
+            else {
+                return Ok(None);
+            };
+            match self.pieces(&said, &doing).await {
+                Ok(program) => return Ok(Some((release, program))),
+                Err(error) => {
+                    // Perhaps it was replaced or deleted meanwhile.
+                    let now = Said::of(&self.link, &subject(version)).await;
+                    let now = now.map_err(|fault| unavailable(&doing, fault))?;
+                    if now.is_some_and(|now| now.sequence == said.sequence) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(raced(&doing))
+    }
+}
+
+#[async_trait]
 impl Releases for NatsReleases {
     async fn list(&self) -> Result<Vec<Release>, StoreError> {
         let failed = |fault| unavailable("list releases", fault);
@@ -119,12 +153,6 @@ impl Releases for NatsReleases {
         let mut releases: Vec<Release> = said.iter().flatten().filter_map(Said::release).collect();
         releases.sort_by(|one, other| one.version.cmp(&other.version));
         Ok(releases)
-    }
-
-    async fn find(&self, version: &Version) -> Result<Option<Release>, StoreError> {
-        let said = Said::of(&self.link, &subject(version)).await;
-        let said = said.map_err(|fault| unavailable(&format!("look for release `{version}`"), fault))?;
-        Ok(said.as_ref().and_then(Said::release))
     }
 
     async fn put(&self, version: &Version, program: Program) -> Result<Release, StoreError> {
@@ -171,30 +199,6 @@ impl Releases for NatsReleases {
         Ok(release)
     }
 
-    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError> {
-        let doing = format!("read release `{version}`");
-        for _ in 0..RACES {
-            let said = Said::of(&self.link, &subject(version)).await;
-            let said = said.map_err(|fault| unavailable(&doing, fault))?;
-            let Some((said, release)) = said.and_then(|said| said.release().map(|release| (said, release)))
-            else {
-                return Ok(None);
-            };
-            match self.pieces(&said, &doing).await {
-                Ok(program) => return Ok(Some((release, program))),
-                Err(error) => {
-                    // Perhaps it was replaced or deleted meanwhile.
-                    let now = Said::of(&self.link, &subject(version)).await;
-                    let now = now.map_err(|fault| unavailable(&doing, fault))?;
-                    if now.is_some_and(|now| now.sequence == said.sequence) {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        Err(raced(&doing))
-    }
-
     async fn delete(&self, version: &Version) -> Result<(), StoreError> {
         let change = Change {
             subject: subject(version),
@@ -225,7 +229,7 @@ impl Releases for NatsReleases {
     }
 }
 
-fn subject(version: &Version) -> String {
+pub(crate) fn subject(version: &Version) -> String {
     subject_of(version.as_str())
 }
 

@@ -11,8 +11,8 @@ use std::{
 
 use kanade_conformance::{AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut, ReleasesFactory};
 use kanade_model::PcId;
-use kanade_nats::{Nats, NatsSettings};
-use kanade_ports::{Bus, Catalog, Releases};
+use kanade_nats::{Nats, NatsAgent, NatsSettings};
+use kanade_ports::{Bus, Catalog, ReleaseReader, Releases};
 use support::{Proxy, Server};
 
 struct Broker(Server);
@@ -58,6 +58,11 @@ impl ReleasesFactory for Broker {
 
     async fn open(&self) -> Arc<dyn Releases> {
         self.connection().await.releases()
+    }
+
+    async fn reader(&self, _: &Arc<dyn Releases>) -> Arc<dyn ReleaseReader> {
+        let agent = NatsAgent::open(self.0.settings(), "pc-1".parse().unwrap());
+        agent.await.unwrap().releases()
     }
 
     fn survives_reopen(&self) -> bool {

@@ -15,7 +15,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use kanade_conformance::within;
 use kanade_model::{PcId, Subject};
 use kanade_nats::{Nats, NatsAgent};
@@ -297,6 +297,30 @@ fn sayings() -> Vec<(&'static str, String, bool)> {
             "{\"last_by_subj\":\"$KV.agent_groups.web-2\"}".into(),
             false,
         ),
+        // The programs that agents update themselves to.
+        (
+            "$JS.API.DIRECT.GET.OBJ_agent_releases",
+            "{\"last_by_subj\":\"$O.agent_releases.M.MQ==\"}".into(),
+            true,
+        ),
+        (
+            "$JS.API.STREAM.MSG.GET.OBJ_agent_releases",
+            "{\"last_by_subj\":\"$O.agent_releases.M.MQ==\"}".into(),
+            false,
+        ),
+        ("$JS.API.STREAM.INFO.OBJ_agent_releases", nothing(), false),
+        (
+            "$JS.API.STREAM.PURGE.OBJ_agent_releases",
+            "{\"filter\":\"$O.agent_releases.C.x\"}".into(),
+            false,
+        ),
+        (
+            "$JS.API.CONSUMER.CREATE.OBJ_agent_releases.thief",
+            consumer("OBJ_agent_releases", "thief", "$O.agent_releases.C.>"),
+            false,
+        ),
+        ("$O.agent_releases.M.MQ==", "{}".into(), false),
+        ("$O.agent_releases.C.x", "a program".into(), false),
         // Reports of others.
         (
             "$JS.API.CONSUMER.MSG.NEXT.RESULTS.backend_results_projector",
@@ -381,6 +405,21 @@ async fn an_agent_hears_what_is_for_it_and_nothing_else() {
             "the server's role: {pattern}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_agent_reads_the_programs_that_it_updates_itself_to() {
+    let world = World::new().await;
+    let version = "1.0.0".parse().unwrap();
+    let agent = world.agent("web-1").await.releases();
+    assert!(agent.find(&version).await.unwrap().is_none());
+    let program: Vec<u8> = (0..700_000_u32).map(|byte| byte.to_le_bytes()[1]).collect();
+    let pieces = stream::iter([Ok(Bytes::from(program.clone()))]).boxed();
+    let stored = world.server.releases().put(&version, pieces).await.unwrap();
+    let (release, pieces) = agent.get(&version).await.unwrap().unwrap();
+    assert_eq!((release.size, &release.digest), (stored.size, &stored.digest));
+    let read: Vec<Bytes> = within(SOON, "the program", pieces.try_collect()).await.unwrap();
+    assert!(read.concat() == program);
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ pub use record::{
     Addressee, Agent, AuditRecord, Counts, DeadLetter, DeadLetterRecord, Execution, Facts, KeyRecord, Kill,
     Limits, LiveCount, Order, Output, RetentionCut, Run, RunRecord, RunTally, Send, SendState, TargetRecord,
 };
-pub use releases::{Measure, Program, Release, Releases};
+pub use releases::{Measure, Program, Release, ReleaseReader, Releases};
 pub use resources::{Resource, ResourceKind, Resources};
 pub use retained::{RetainedCommand, RetainedCommands, RetainedEvent, Sequence};
 pub use slot::{ScheduleCursor, SlotQuery, SlotRecord, Success};

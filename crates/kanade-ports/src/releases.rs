@@ -34,6 +34,17 @@ pub struct Release {
     pub modified: Timestamp,
 }
 
+/// The part of [`Releases`] that an agent has.
+#[async_trait]
+pub trait ReleaseReader: Send + Sync + 'static {
+    /// One release.
+    async fn find(&self, version: &Version) -> Result<Option<Release>, StoreError>;
+
+    /// A program and its bytes. `None` when there is none of this version. Whoever reads them compares their digest with
+    /// the release's.
+    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError>;
+}
+
 /// Keeps releases.
 ///
 /// To be correct, a backend
@@ -42,12 +53,9 @@ pub struct Release {
 ///   error;
 /// - keeps `put` whole when its caller goes away in the middle: what was there, or all of the new one.
 #[async_trait]
-pub trait Releases: Send + Sync + 'static {
+pub trait Releases: ReleaseReader {
     /// Every release, in the order of the versions' text.
     async fn list(&self) -> Result<Vec<Release>, StoreError>;
-
-    /// One release.
-    async fn find(&self, version: &Version) -> Result<Option<Release>, StoreError>;
 
     /// Stores a program, replacing one of the same version.
     ///
@@ -55,9 +63,6 @@ pub trait Releases: Send + Sync + 'static {
     /// `Unavailable` when `program` breaks off or cannot be written: what was there stays. `Indeterminate` when it is not known.
     /// `Unsupported` for a version whose text cannot be stored; whatever [`Version::check`] accepts can be.
     async fn put(&self, version: &Version, program: Program) -> Result<Release, StoreError>;
-
-    /// A program and its bytes. `None` when there is none of this version.
-    async fn get(&self, version: &Version) -> Result<Option<(Release, Program)>, StoreError>;
 
     /// Removes one.
     ///
@@ -71,6 +76,13 @@ impl Release {
     pub fn repr_digest(&self) -> Option<String> {
         let hash = URL_SAFE.decode(self.digest.strip_prefix(SHA256)?).ok()?;
         Some(format!("sha-256=:{}:", STANDARD.encode(hash)))
+    }
+
+    /// The digest that [`repr_digest`](Self::repr_digest) has written.
+    pub fn digest_of(repr_digest: &str) -> Option<String> {
+        let hash = repr_digest.strip_prefix("sha-256=:")?.strip_suffix(':')?;
+        let hash = STANDARD.decode(hash).ok()?;
+        Some(format!("{SHA256}{}", URL_SAFE.encode(hash)))
     }
 }
 
@@ -123,6 +135,11 @@ mod tests {
             header.as_deref(),
             Some("sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:")
         );
+        assert_eq!(
+            header.as_deref().and_then(Release::digest_of),
+            Some(release.digest.clone())
+        );
+        assert_eq!(Release::digest_of("md5=:AAAA:"), None);
         for unknown in ["", "SHA-256=?", "MD5=AAAA"] {
             release.digest = unknown.into();
             assert_eq!(release.repr_digest(), None, "{unknown:?}");

@@ -1,18 +1,22 @@
 //! `kanade agent`: an agent in a process of its own, which reaches its server over a WebSocket or over NATS.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use kanade_agent::{Agent, AgentConfig, AgentLimits, LogTail};
+use kanade_agent::{
+    Agent, AgentConfig, AgentLimits, LogTail, Standing, Step, UpdateSettings, UpdateTiming, Updates,
+};
 use kanade_client::{AgentLink, LinkSettings, LinkTiming};
-use kanade_model::PcId;
+use kanade_model::{PcId, Version};
 use kanade_nats::{NatsAgent, NatsSettings};
-use kanade_ports::{CatalogReader, PubSub, SystemClock, SystemIds};
+use kanade_ports::{CatalogReader, PubSub, ReleaseReader, SystemClock, SystemIds};
 
 use crate::{
     cli::{self, Global},
@@ -36,7 +40,19 @@ pub(crate) struct AgentProcess {
     /// Connect without encryption, though the server is on another machine
     #[arg(long)]
     pub(crate) allow_plaintext: bool,
+    /// The file that an update replaces, where a wrapper starts the program; the program itself without it
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Show life and end, without having started a script: how an update is tried out
+    #[arg(long, hide = true)]
+    on_trial: bool,
+    /// Another version than the real one, for tests of updates
+    #[arg(long, hide = true, env = VERSION_VARIABLE)]
+    version_as: Option<Version>,
 }
+
+/// What a program says that it is, in tests. The next one speaks for itself.
+const VERSION_VARIABLE: &str = "KANADE_AGENT_VERSION";
 
 impl AgentProcess {
     /// The configuration, with what was said on the command line laid over it.
@@ -55,32 +71,154 @@ impl AgentProcess {
         }
         Ok(config)
     }
+
+    /// The file that an update replaces. Asked for before there is an update: afterwards, the system does not know.
+    fn program(&self) -> Result<PathBuf> {
+        let program = match &self.program {
+            Some(program) => std::path::absolute(program),
+            None => std::env::current_exe(),
+        };
+        program.context("cannot tell where the program of the agent is")
+    }
 }
 
-/// Runs until a signal.
-pub(crate) async fn run(config: Config, log: LogTail) -> Result<()> {
+/// How an agent process ends.
+pub(crate) enum Ended {
+    Stopped,
+    /// This program is to be started in its place, with the same arguments.
+    Replaced(PathBuf),
+}
+
+/// Runs until a signal, or until another program is to run in its place.
+async fn run(config: Config, process: &AgentProcess, log: LogTail) -> Result<Ended> {
     let signals = Signals::listen()?;
     let pc_id = id(&config)?;
-    let settings = settings(&config, &pc_id, log);
-    let link = Link::open(&config, &pc_id, &settings.data_dir).await?;
-    tracing::info!(%pc_id, server = server(&config), folder = %settings.data_dir.display(), "the agent starts");
+    let mut settings = settings(&config, &pc_id, log);
+    if let Some(version) = &process.version_as {
+        settings.agent_version = version.to_string();
+    }
+    if process.on_trial {
+        settings.limits.at_once = 0;
+        return on_trial(&config, settings).await;
+    }
+    let program = process.program()?;
+    let updates = updates(program.clone(), &settings)?;
+    let standing = updates.begin();
+    let mut stop = pin!(signals.shutdown());
+    let step = if standing == Standing::GivenUp {
+        Step::GoBack
+    } else {
+        let (agent, link) = start(&config, settings).await?;
+        let step = tokio::select! {
+            () = &mut stop => None,
+            step = updates.follow(standing, &agent, link.releases()) => Some(step),
+        };
+        tracing::info!("stopping");
+        agent.stop().await;
+        link.close().await;
+        let Some(step) = step else {
+            tracing::info!("stopped");
+            return Ok(Ended::Stopped);
+        };
+        step
+    };
+    match step {
+        Step::GoBack => updates
+            .go_back()
+            .await
+            .context("cannot go back to the program before the update")?,
+        Step::Install(candidate) => {
+            let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+            arguments.push("--on-trial".into());
+            let tried = tokio::select! {
+                () = &mut stop => return Ok(Ended::Stopped),
+                tried = updates.try_out(&candidate, arguments) => tried,
+            };
+            match tried {
+                Ok(()) => updates
+                    .install(&candidate)
+                    .await
+                    .context("cannot install an update")?,
+                Err(why) => updates
+                    .give_up(&candidate, why)
+                    .await
+                    .context("cannot note that an update is no good")?,
+            }
+        }
+    }
+    // Whoever wants the agent to end meanwhile gets his way.
+    Ok(tokio::select! {
+        biased;
+        () = &mut stop => Ended::Stopped,
+        () = std::future::ready(()) => Ended::Replaced(program),
+    })
+}
+
+async fn start(config: &Config, settings: AgentConfig) -> Result<(Agent, Link)> {
+    let pc_id = settings.pc_id.clone();
+    let link = Link::open(config, &pc_id, &settings.data_dir).await?;
+    tracing::info!(
+        %pc_id, version = settings.agent_version, server = server(config), folder = %settings.data_dir.display(),
+        "the agent starts"
+    );
     let (bus, catalog) = link.ports();
     let agent = Agent::start(settings, bus, catalog, Arc::new(SystemClock), Arc::new(SystemIds))
         .await
         .with_context(|| format!("cannot start agent `{pc_id}`"))?;
-    signals.shutdown().await;
-    tracing::info!("stopping");
+    Ok((agent, link))
+}
+
+/// Runs until it has shown life. Whoever tries it out has the patience.
+async fn on_trial(config: &Config, settings: AgentConfig) -> Result<Ended> {
+    let signals = Signals::listen()?;
+    let (agent, link) = start(config, settings).await?;
+    let shown = tokio::select! {
+        () = agent.shows_life() => Ok(Ended::Stopped),
+        () = signals.shutdown() => Err(anyhow::anyhow!("stopped before it has shown life")),
+        () = tokio::time::sleep(UpdateTiming::default().trial) => {
+            Err(anyhow::anyhow!("it has not reached its server in time"))
+        }
+    };
     agent.stop().await;
     link.close().await;
-    tracing::info!("stopped");
-    Ok(())
+    shown
+}
+
+fn updates(program: PathBuf, settings: &AgentConfig) -> Result<Updates> {
+    let settings = UpdateSettings {
+        program,
+        folder: settings.data_dir.clone(),
+        version: settings
+            .agent_version
+            .parse()
+            .context("this program does not know which version it is")?,
+        timing: UpdateTiming::default(),
+    };
+    Ok(Updates::new(settings, Arc::new(SystemClock)))
 }
 
 /// Starts logging and runs.
 pub(crate) fn main(process: &AgentProcess, global: &Global) -> Result<()> {
     let config = process.config(global)?;
     let log = logging::start(&config.log)?;
-    crate::run(run(config, log))
+    match crate::run(run(config, process, log))? {
+        Ended::Stopped => Ok(()),
+        Ended::Replaced(program) => replace(&program),
+    }
+}
+
+/// Goes on as another program, as the same process: whoever looks after it sees no end.
+fn replace(program: &Path) -> Result<()> {
+    tracing::info!(program = %program.display(), "starting again");
+    let mut command = std::process::Command::new(program);
+    command
+        .args(std::env::args_os().skip(1))
+        .env_remove(VERSION_VARIABLE);
+    #[cfg(unix)]
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
+    #[cfg(not(unix))]
+    let error = std::io::Error::from(std::io::ErrorKind::Unsupported);
+    Err(error).with_context(|| format!("cannot start `{}`", program.display()))
 }
 
 /// What an agent is told when it is started, in the server's process or in its own.
@@ -132,6 +270,13 @@ impl Link {
         match self {
             Self::Gateway(link) => (link.clone(), link.clone()),
             Self::Nats(nats) => (nats.bus(), nats.catalog()),
+        }
+    }
+
+    fn releases(&self) -> Arc<dyn ReleaseReader> {
+        match self {
+            Self::Gateway(link) => link.clone(),
+            Self::Nats(nats) => nats.releases(),
         }
     }
 

@@ -58,7 +58,8 @@ enum Command {
 ///
 /// Without a command: runs scripts that the server sends, until it is stopped. It connects to the server over a
 /// WebSocket, or to the broker that the server uses, again and again when the connection is lost; what it has to report
-/// waits on its disk.
+/// waits on its disk. When the configuration names another version (`kanade agent rollout`), it replaces its program with
+/// that release and goes on as it; one that does not come up is replaced with the one before.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -132,7 +133,7 @@ fn make_room_for_connections() {
     }
 }
 
-fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
+fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let done = runtime.block_on(work);

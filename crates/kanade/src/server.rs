@@ -164,7 +164,7 @@ impl Server {
         let ports = &self.deployment.ports;
         let agent = agent::settings(&self.config, &pc_id, log);
         let (bus, catalog) = (Arc::clone(&ports.bus), Arc::clone(&ports.catalog));
-        Agent::start(
+        let agent = Agent::start(
             agent,
             bus,
             catalog,
@@ -172,7 +172,9 @@ impl Server {
             Arc::clone(&ports.ids),
         )
         .await
-        .with_context(|| format!("cannot start agent `{pc_id}`"))
+        .with_context(|| format!("cannot start agent `{pc_id}`"))?;
+        agent.leaves_updates_to_its_server();
+        Ok(agent)
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_tungstenite::{
 use super::{
     LinkSettings,
     broken::{Broken, one_line},
+    releases::Downloads,
     traffic::Observed,
 };
 use crate::{
@@ -77,6 +78,12 @@ impl Dialer {
             headers: headers(settings)?,
             patience: settings.timing.connect,
         })
+    }
+
+    /// How the same agent downloads programs.
+    pub(super) fn downloads(&self) -> Downloads {
+        let authorization = self.headers.get(AUTHORIZATION).cloned();
+        Downloads::new(self.http.clone(), &self.url, authorization, self.patience)
     }
 
     /// The address of the server, for people.

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use kanade_model::Version;
-use kanade_ports::{ErrorKind, Measure, Program, Release, Releases, StoreError};
+use kanade_ports::{ErrorKind, Measure, Program, Release, ReleaseReader, Releases, StoreError};
 
 use crate::{ReleasesFactory, harness::Rng, within};
 
@@ -16,21 +16,37 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 pub(crate) struct Depot<F> {
     factory: F,
     pub(crate) releases: Arc<dyn Releases>,
+    /// The same for an agent.
+    reader: Arc<dyn ReleaseReader>,
 }
 
 impl<F: ReleasesFactory> Depot<F> {
     pub(crate) async fn new() -> Self {
         let factory = F::fresh().await;
         let releases = factory.open().await;
-        Self { factory, releases }
+        Self::of(factory, releases).await
+    }
+
+    async fn of(factory: F, releases: Arc<dyn Releases>) -> Self {
+        let reader = factory.reader(&releases).await;
+        Self {
+            factory,
+            releases,
+            reader,
+        }
     }
 
     /// The same releases after a clean stop and a start; whether they are kept.
     pub(crate) async fn reopened(self) -> (Self, bool) {
-        let Self { factory, releases } = self;
+        let Self {
+            factory,
+            releases,
+            reader,
+        } = self;
+        drop(reader);
         let releases = factory.reopen(releases).await;
         let survives = factory.survives_reopen();
-        (Self { factory, releases }, survives)
+        (Self::of(factory, releases).await, survives)
     }
 
     pub(crate) async fn put(&self, name: &str, program: &[u8]) -> Release {
@@ -46,6 +62,22 @@ impl<F: ReleasesFactory> Depot<F> {
         assert_eq!(
             found.as_ref().map(|(release, _)| release),
             known.as_ref(),
+            "{name}"
+        );
+        let (release, program) = found?;
+        let bytes = read(program).await.unwrap();
+        is_of(&release, &bytes);
+        Some(bytes)
+    }
+
+    /// The same as an agent gets it.
+    pub(crate) async fn get_as_agent(&self, name: &str) -> Option<Vec<u8>> {
+        let found = self.reader.get(&version(name)).await.unwrap();
+        let known = self.reader.find(&version(name)).await.unwrap();
+        let digest = |release: &Release| (release.version.clone(), release.size, release.digest.clone());
+        assert_eq!(
+            found.as_ref().map(|(release, _)| digest(release)),
+            known.as_ref().map(digest),
             "{name}"
         );
         let (release, program) = found?;

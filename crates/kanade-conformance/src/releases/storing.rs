@@ -130,3 +130,18 @@ pub async fn a_deleted_release_is_gone<F: ReleasesFactory>() {
         "it may come back"
     );
 }
+
+pub async fn an_agent_reads_what_is_there<F: ReleasesFactory>() {
+    let depot = Depot::<F>::new().await;
+    assert_eq!(depot.get_as_agent("1").await, None);
+    let large = program(7, (3 << 20) + 1);
+    for program in [&b"first"[..], b"", &large] {
+        depot.put("1", program).await;
+        depot.put("2", b"another").await;
+        let read = depot.get_as_agent("1").await;
+        assert!(read.as_deref() == Some(program), "of {} bytes", program.len());
+    }
+    depot.releases.delete(&version("1")).await.unwrap();
+    assert_eq!(depot.get_as_agent("1").await, None);
+    assert_eq!(depot.get_as_agent("2").await.as_deref(), Some(&b"another"[..]));
+}

@@ -36,29 +36,35 @@ struct Named {
 impl Applicant {
     /// Reads an upgrade request. Who may not come in learns nothing but that.
     pub(super) fn new(tokens: &[AgentToken], request: &Parts) -> Result<Self, Problem> {
-        let headers = &request.headers;
-        if headers.contains_key(ORIGIN) {
-            let detail = "a web page cannot be an agent: an agent sends no `Origin`";
-            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
-        }
-        let known = if tokens.is_empty() {
-            origin::require_local(request, WHY_LOCAL)?;
-            Vec::new()
-        } else {
-            token::known(tokens, auth::bearer(headers)?)?
-        };
-        let pc = pc_id(request)?;
-        let token = match known.is_empty() {
-            true => None,
-            false => Some(token::for_agent(&known, &pc)?.name.clone()),
-        };
+        let (pc, token) = agent(tokens, request)?;
         Ok(Self {
             pc,
             token,
             accept: handshake(request)?,
-            key: agent_key(headers)?,
+            key: agent_key(&request.headers)?,
         })
     }
+}
+
+/// Which agent asks, and the name of its token, if it may ask anything here.
+pub(super) fn agent(tokens: &[AgentToken], request: &Parts) -> Result<(PcId, Option<String>), Problem> {
+    let headers = &request.headers;
+    if headers.contains_key(ORIGIN) {
+        let detail = "a web page cannot be an agent: an agent sends no `Origin`";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    let known = if tokens.is_empty() {
+        origin::require_local(request, WHY_LOCAL)?;
+        Vec::new()
+    } else {
+        token::known(tokens, auth::bearer(headers)?)?
+    };
+    let pc = pc_id(request)?;
+    let token = match known.is_empty() {
+        true => None,
+        false => Some(token::for_agent(&known, &pc)?.name.clone()),
+    };
+    Ok((pc, token))
 }
 
 /// Which agent a request says it is of.

@@ -5,7 +5,8 @@
 //! - `admission` reads who comes, by its token and its key; `registry` knows who is there;
 //! - `session` is one connection: `inbound` takes calls and has them done (`calls`), `outbound` tells, and neither
 //!   waits for the other;
-//! - `source` and `sink` are the WebSocket itself.
+//! - `source` and `sink` are the WebSocket itself;
+//! - `releases` gives an agent, beside its connection, the program that it updates itself to.
 //!
 //! One connection holds at most: a read buffer of 8 KiB and a message of 8 KiB; calls that are worked on, 64 and of
 //! 4 MiB together, which count against [`GatewaySettings::in_flight_bytes`] too, so that a thousand connections hold
@@ -21,6 +22,7 @@ mod inbound;
 mod outbound;
 mod refusals;
 mod registry;
+mod releases;
 mod room;
 mod session;
 mod sink;
@@ -45,7 +47,9 @@ use hyper_util::rt::TokioIo;
 use kanade_core::AgentPorts;
 use kanade_model::PcId;
 use kanade_ports::frame::SUBPROTOCOL;
+use tokio::sync::Semaphore;
 
+pub(crate) use releases::*;
 pub use token::{AgentToken, NoTokenHash, TokenHash};
 
 use admission::Applicant;
@@ -69,6 +73,8 @@ struct Shared {
     registry: Arc<Registry>,
     rooms: Rooms,
     refusals: Refusals,
+    /// One for each program that is being downloaded.
+    downloads: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -77,6 +83,7 @@ impl Gateway {
             registry: Registry::new(settings.max_agents),
             rooms: Rooms::new(settings.in_flight_bytes),
             refusals: Refusals::default(),
+            downloads: Arc::new(Semaphore::new(settings.max_downloads.min(Semaphore::MAX_PERMITS))),
             settings: settings.clone(),
         }))
     }

@@ -22,6 +22,8 @@ mod steering;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use releases::release_response;
+
 use crate::{App, gateway};
 
 /// Every route of the API. A route that is not listed here does not exist, and one that is listed is described.
@@ -104,7 +106,9 @@ impl Routes {
                 .routes(routes!(agents::logs)),
             uploads: OpenApiRouter::default().routes(routes!(releases::publish)),
             streams: OpenApiRouter::default().routes(routes!(events::events)),
-            gateway: OpenApiRouter::default().routes(routes!(gateway::connect)),
+            gateway: OpenApiRouter::default()
+                .routes(routes!(gateway::connect))
+                .routes(routes!(gateway::release)),
         }
     }
 }

@@ -8,11 +8,11 @@ use axum::{
 };
 use http::{
     HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, LAST_MODIFIED},
 };
 use kanade_core::{Releases, Scope};
 use kanade_model::{Caller, Version, api};
-use kanade_ports::Release;
+use kanade_ports::{Program, Release};
 
 use crate::{
     extract::{self, Path, Upload},
@@ -33,7 +33,7 @@ pub(super) async fn list(State(releases): State<Releases>) -> Result<Json<Vec<ap
 
 /// Downloads a release
 ///
-/// For operators. Agents get theirs in another way.
+/// For operators; agents get theirs at `/api/agent/releases/{version}`.
 #[utoipa::path(
     get, path = "/api/agents/releases/{version}", operation_id = "get_release", tag = "releases",
     params(("version" = String, Path, description = "The version")),
@@ -42,6 +42,7 @@ pub(super) async fn list(State(releases): State<Releases>) -> Result<Json<Vec<ap
             headers(
                 ("Repr-Digest" = String, description = "Its SHA-256: `sha-256=:…:` (RFC 9530)"),
                 ("Content-Length" = u64, description = "Its bytes"),
+                ("Last-Modified" = String, description = "When it was stored"),
             )),
         (status = 404, description = "No such release"),
     )
@@ -51,15 +52,23 @@ pub(super) async fn get(
     Path(version): Path<Version>,
 ) -> Result<Response, Problem> {
     let (release, program) = releases.get(&version).await?;
+    Ok(release_response(&release, program))
+}
+
+/// A release and its program, as operators and agents download it.
+pub(crate) fn release_response(release: &Release, program: Program) -> Response {
     let mut response = Body::from_stream(program).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     headers.insert(CONTENT_LENGTH, release.size.into());
+    if let Ok(modified) = release.modified.http_date().try_into() {
+        headers.insert(LAST_MODIFIED, modified);
+    }
     if let Some(digest) = release.repr_digest().and_then(|digest| digest.try_into().ok()) {
         headers.insert(REPR_DIGEST, digest);
     }
-    Ok(response)
+    response
 }
 
 /// A program of the agent, as a form.

@@ -1,7 +1,13 @@
 //! Which agents are let in.
 
-use http::Method;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use kanade_core::Abilities;
 use kanade_http::{AcceptLimits, AgentToken, Auth, GatewaySettings, HttpSettings, NamedToken, TokenHash};
+use kanade_memory::MemoryReleases;
+use kanade_ports::{Releases, SystemClock};
 
 use crate::{
     log::Log,
@@ -11,8 +17,12 @@ use crate::{
 };
 
 async fn with_tokens() -> World {
+    World::with(tokens()).await
+}
+
+fn tokens() -> HttpSettings {
     let token = |name: &str, token: &str, pc_ids| AgentToken::new(name, TokenHash::of(token), pc_ids);
-    let settings = HttpSettings {
+    HttpSettings {
         auth: Auth::Tokens(vec![NamedToken {
             name: "ci".into(),
             token: "t0ken-of-ci".into(),
@@ -25,8 +35,7 @@ async fn with_tokens() -> World {
             ..GatewaySettings::default()
         },
         ..HttpSettings::default()
-    };
-    World::with(settings).await
+    }
 }
 
 async fn serve(world: &World) -> Server {
@@ -242,4 +251,49 @@ async fn the_log_says_who_came_and_why_he_left_and_no_secret() {
     for secret in ["t0ken", KEY, OTHER_KEY, "sha256:"] {
         assert!(!text.contains(secret), "{secret}");
     }
+}
+
+#[tokio::test]
+async fn a_token_of_agents_opens_their_downloads_and_no_others() {
+    let releases = Arc::new(MemoryReleases::new(Arc::new(SystemClock)));
+    let program = futures::stream::iter([Ok(Bytes::from_static(b"abc"))]);
+    let version = "0.31.0".parse().unwrap();
+    releases.put(&version, Box::pin(program)).await.unwrap();
+    let abilities = Abilities {
+        releases: Some(releases),
+        ..Abilities::default()
+    };
+    let world = World::able(tokens(), abilities).await;
+    let path = |pc: &str| format!("/api/agent/releases/0.31.0?pc_id={pc}");
+    let as_agent = |method: Method, pc: &str, token: &str| {
+        let call = world.call(method, &path(pc)).header("host", "kanade.example");
+        call.header("authorization", &format!("Bearer {token}"))
+    };
+    let answer = as_agent(Method::GET, "web-1", "t0ken-of-web").send().await;
+    assert_eq!((answer.status, answer.text()), (StatusCode::OK, "abc"));
+    let answer = as_agent(Method::HEAD, "web-1", "t0ken-of-web").send().await;
+    assert_eq!(answer.text(), "");
+    assert_eq!(answer.header("content-length"), Some("3"));
+    let digest = "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:";
+    assert_eq!(answer.header("repr-digest"), Some(digest));
+    for (pc, token, status) in [
+        ("web-1", "t0ken-of-eve", 401),
+        ("web-1", "t0ken-of-ci", 401),
+        ("db-1", "t0ken-of-web", 403),
+        ("", "t0ken-of-fleet", 400),
+    ] {
+        as_agent(Method::GET, pc, token).send().await.problem(status);
+    }
+    world.get(&path("web-1")).send().await.problem(401);
+    let page = as_agent(Method::GET, "web-1", "t0ken-of-web").header("origin", "https://page.example");
+    page.send().await.problem(403);
+    let other = world
+        .get("/api/agent/releases/1?pc_id=web-1")
+        .header("authorization", "Bearer t0ken-of-web");
+    other.send().await.problem(404);
+    // Nor does it open those of operators.
+    let call = world
+        .get("/api/agents/releases/0.31.0")
+        .header("authorization", "Bearer t0ken-of-web");
+    call.send().await.problem(401);
 }

@@ -17,9 +17,9 @@ const ROLLUP: &str = "Nats-Rollup";
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// What is said about a version.
-pub(super) struct Said {
-    pub(super) sequence: u64,
-    pub(super) info: ObjectInfo,
+pub(crate) struct Said {
+    pub(crate) sequence: u64,
+    pub(crate) info: ObjectInfo,
     /// When it was said. Some clients do not write it down.
     at: Timestamp,
 }
@@ -38,6 +38,12 @@ impl Said {
         }
     }
 
+    /// What a message says that was read without the leader's help.
+    pub(crate) fn heard(sequence: u64, at: Timestamp, text: &[u8]) -> Result<Self, Fault> {
+        let info = serde_json::from_slice(text).map_err(|error| Fault::Client(error.into()))?;
+        Ok(Self { sequence, info, at })
+    }
+
     fn read(stored: Stored) -> Result<Self, Fault> {
         let unreadable = |error: async_nats::Error| Fault::Client(error);
         let text = STANDARD.decode(stored.data.unwrap_or_default());
@@ -50,7 +56,7 @@ impl Said {
     }
 
     /// The release that it tells of, if it is one: deletions are told too, and names may be any text.
-    pub(super) fn release(&self) -> Option<Release> {
+    pub(crate) fn release(&self) -> Option<Release> {
         if self.info.deleted {
             return None;
         }
@@ -62,7 +68,7 @@ impl Said {
         })
     }
 
-    pub(super) fn is_link(&self) -> bool {
+    pub(crate) fn is_link(&self) -> bool {
         let options = self.info.options.as_ref();
         options.is_some_and(|options| options.link.is_some())
     }
