@@ -111,7 +111,7 @@ impl Agent {
             .expect("reading a file does not panic");
         let knowledge = Knowledge::new(config.pc_id.clone(), catalog, Arc::clone(&clock), first_contact);
         if config.ticks {
-            knowledge.recall(memory.documents());
+            knowledge.recall(&memory.documents());
         }
         let shared = Arc::new(Shared {
             knowledge,

@@ -283,7 +283,7 @@ impl Knowledge {
     }
 
     /// Takes up what an earlier life knew, until the catalog says more.
-    pub(crate) fn recall(&self, documents: Documents) {
+    pub(crate) fn recall(&self, documents: &Documents) {
         let mut views = self.views();
         for bucket in REMEMBERED {
             let known = documents.get(bucket.as_str()).into_iter().flatten();
