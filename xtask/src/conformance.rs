@@ -293,7 +293,7 @@ mod tests {
                 &["store::a", "catalog::a", "bus::a", "agent::a", "releases::a"],
             ),
             suite("kanade-sqlite", &["store::a", "catalog::a", "its_own_test"]),
-            suite("kanade-client", &["agent::a"]),
+            suite("kanade-client", &["agent::a", "releases::a"]),
         ];
         assert_eq!(differences(&suites), [""; 0]);
     }
@@ -343,7 +343,7 @@ mod tests {
                     "releases::a",
                 ],
             ),
-            suite("kanade-client", &["agent::a"]),
+            suite("kanade-client", &["agent::a", "releases::a"]),
         ];
         assert_eq!(differences(&suites), ["`kanade-client` does not run `agent::b`"]);
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use kanade_model::{Pattern, Subject};
-use kanade_ports::{CatalogReader, Clock, Ids, PubSub};
+use kanade_ports::{Bucket, CatalogReader, Clock, Ids, PubSub};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::spawn_blocking,
@@ -26,6 +26,7 @@ use crate::{
     presence, process,
     report::Reporter,
     run::Run,
+    schedules::{self, Memory, Ticking},
     update,
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) knowledge: Knowledge,
     pub(crate) outbox: Outbox,
     pub(crate) in_hand: InHand,
+    /// The schedules that this agent ticks.
+    pub(crate) ticking: Arc<Ticking>,
     /// One for each script that may run.
     pub(crate) slots: Arc<Semaphore>,
     /// Whether a heartbeat of this life has been sent.
@@ -102,8 +105,17 @@ impl Agent {
         let in_hand = InHand::default();
         in_hand.remember(journal.kills().await.map_err(unreadable)?);
         let first_contact = config.limits.first_contact_within;
+        let at = folder.clone();
+        let memory = spawn_blocking(move || Memory::open(&at))
+            .await
+            .expect("reading a file does not panic");
+        let knowledge = Knowledge::new(config.pc_id.clone(), catalog, Arc::clone(&clock), first_contact);
+        if config.ticks {
+            knowledge.recall(&memory.documents());
+        }
         let shared = Arc::new(Shared {
-            knowledge: Knowledge::new(config.pc_id.clone(), catalog, Arc::clone(&clock), first_contact),
+            knowledge,
+            ticking: Arc::new(Ticking::new(memory)),
             slots: Arc::new(Semaphore::new(at_once(&config))),
             beaten: watch::Sender::new(false),
             scripts: scripts(&folder),
@@ -134,6 +146,10 @@ impl Agent {
         for bucket in WATCHED {
             self.until_closing(|shared| async move { shared.knowledge.follow(bucket).await });
         }
+        if shared.config.ticks {
+            self.until_closing(|shared| async move { shared.knowledge.follow(Bucket::Schedules).await });
+            self.until_closing(schedules::keep);
+        }
         self.until_closing(|shared| async move { shared.outbox.run().await });
         // Runs are in hand before kills are heard, and kills are heard before Commands: no kill slips past a run.
         for record in left_behind {
@@ -152,6 +168,10 @@ impl Agent {
         for subject in [Subject::commands_all(), Subject::commands_pc(pc_id)] {
             let commands = self.inbox(subject.into()).await;
             self.until_closing(|shared| intake::commands(shared, commands));
+        }
+        if shared.config.ticks {
+            let since = shared.clock.now();
+            self.until_closing(|shared| schedules::tick(shared, since));
         }
         self.until_closing(intake::groups);
         self.until_closing(intake::backlog);

@@ -17,6 +17,8 @@ pub struct AgentConfig {
     pub hostname: Option<String>,
     /// The version of the program, for heartbeats.
     pub agent_version: String,
+    /// Whether it fires the schedules that agents run.
+    pub ticks: bool,
     /// What is answered to a request for the log.
     pub log: LogTail,
     /// How much it takes on.
@@ -31,6 +33,7 @@ impl AgentConfig {
             data_dir: data_dir.into(),
             hostname: hostname::get().ok().and_then(|name| name.into_string().ok()),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ticks: true,
             log: LogTail::default(),
             limits: AgentLimits::default(),
         }

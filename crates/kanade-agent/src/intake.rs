@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use kanade_model::{Command, ExecId, ResultId, Subject};
+use kanade_model::{Command, ExecId, ResultId, ScheduleId, Subject};
 use kanade_ports::{BusError, Consumer, Message};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -111,7 +111,7 @@ async fn take_next(shared: &Arc<Shared>, backlog: &mut dyn Consumer) -> Result<(
 
 /// What has become of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Intake {
+pub(crate) enum Intake {
     /// It is in the journal, or will never be.
     Settled,
     /// It cannot be taken in now.
@@ -121,13 +121,21 @@ enum Intake {
 /// Takes a Command into the journal before anything else is done about it. One that cannot be taken in is left alone:
 /// whoever has kept it brings it again, and so does the server when it hears nothing of it.
 async fn accept(shared: Arc<Shared>, message: Message) -> Intake {
-    let mut command = match serde_json::from_slice::<Command>(&message.payload) {
-        Ok(command) => command,
+    match serde_json::from_slice::<Command>(&message.payload) {
+        Ok(command) => take_in(&shared, command, None).await,
         Err(error) => {
             tracing::warn!(subject = %message.subject, %error, "a Command cannot be understood");
-            return Intake::Settled;
+            Intake::Settled
         }
-    };
+    }
+}
+
+/// The same for a Command that is understood, or that this agent has made for a slot of a schedule.
+pub(crate) async fn take_in(
+    shared: &Arc<Shared>,
+    mut command: Command,
+    schedule: Option<ScheduleId>,
+) -> Intake {
     // In hand from here, so that a kill reaches it and a second copy does not.
     let limit = shared.config.limits.in_hand;
     let hold = match shared
@@ -152,6 +160,7 @@ async fn accept(shared: Arc<Shared>, message: Message) -> Intake {
         result_id: ResultId(shared.ids.next()),
         command,
         accepted_at: shared.clock.now(),
+        schedule,
         started: None,
     };
     match shared.journal.accept(record.clone(), script).await {
@@ -190,7 +199,7 @@ pub(crate) async fn kills(shared: Arc<Shared>, mut inbox: Inbox) {
 }
 
 /// First the kill itself, then what is to be recorded and said about it.
-fn kill(shared: &Arc<Shared>, exec_id: ExecId) {
+pub(crate) fn kill(shared: &Arc<Shared>, exec_id: ExecId) {
     let at = shared.clock.now();
     let hit = shared.in_hand.kill(&exec_id);
     if !hit.is_new && !hit.reached_a_run {

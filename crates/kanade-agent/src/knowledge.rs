@@ -1,7 +1,7 @@
 //! What the agent knows of the catalog: kept up to date by watching, asked directly where a moment's lag would matter.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use kanade_model::{
-    AgentGroups, Command, ConfigScope, EffectiveConfig, GroupName, PcId, ScriptStatus, SkipReason, Staleness,
-    Timestamp, effective_config,
+    AgentGroups, Command, ConfigScope, EffectiveConfig, GroupName, JobId, Manifest, PcId, RunsOn, Schedule,
+    ScriptStatus, SkipReason, Staleness, Timestamp, effective_config,
 };
 use kanade_ports::{Bucket, CatalogEvent, CatalogReader, Clock, Key, StoreError};
 use tokio::sync::watch;
@@ -28,6 +28,17 @@ pub(crate) const WATCHED: [Bucket; 4] = [
     Bucket::AgentGroups,
 ];
 
+/// What is kept on the disk for the time without a catalog.
+const REMEMBERED: [Bucket; 4] = [
+    Bucket::Schedules,
+    Bucket::Jobs,
+    Bucket::ScriptStatus,
+    Bucket::AgentGroups,
+];
+
+/// Bucket → key → document.
+pub(crate) type Documents = BTreeMap<String, BTreeMap<String, String>>;
+
 /// A question to the catalog is given up after this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -43,6 +54,8 @@ pub(crate) struct Knowledge {
     configured: watch::Sender<bool>,
     config: watch::Sender<EffectiveConfig>,
     groups: watch::Sender<Vec<GroupName>>,
+    /// Counts the changes of what the agent's own schedules depend on.
+    changes: watch::Sender<u64>,
 }
 
 /// One bucket.
@@ -51,6 +64,10 @@ struct View {
     documents: HashMap<Key, Bytes>,
     complete: bool,
     contact: Option<Timestamp>,
+    /// Whether it is being followed at the moment.
+    is_followed: bool,
+    /// How often it was read or has changed.
+    changes: u64,
 }
 
 impl Knowledge {
@@ -70,6 +87,7 @@ impl Knowledge {
             configured: watch::Sender::new(false),
             config: watch::Sender::new(EffectiveConfig::default()),
             groups: watch::Sender::new(Vec::new()),
+            changes: watch::Sender::new(0),
         }
     }
 
@@ -91,11 +109,17 @@ impl Knowledge {
     }
 
     /// Whether a Command may start now.
-    pub(crate) async fn admit(&self, command: &Command) -> Result<(), Refusal> {
+    ///
+    /// For a Command that the agent has made itself no version is pinned.
+    pub(crate) async fn admit(&self, command: &Command, is_own: bool) -> Result<(), Refusal> {
         if command.staleness != Staleness::Unchecked {
             self.first_contact().await;
         }
-        let mut known = self.known(command);
+        let unpinned = |known: Known| Known {
+            pinned: known.pinned.filter(|_| !is_own),
+            ..known
+        };
+        let mut known = unpinned(self.known(command));
         let verdict = judge(command, &known, self.clock.now());
         // A Command may overtake the news of the version it pinned, or of the end of a revocation. And a watch that is
         // silent for long proves nothing: it may hang.
@@ -110,7 +134,7 @@ impl Knowledge {
             return verdict;
         }
         match tokio::time::timeout(ANSWER_WITHIN, self.ask(command)).await {
-            Ok(Ok(answer)) => known = answer,
+            Ok(Ok(answer)) => known = unpinned(answer),
             Ok(Err(error)) => {
                 tracing::warn!(job = %command.id, %error, "cannot ask the catalog; going by what is known");
             }
@@ -138,6 +162,7 @@ impl Knowledge {
                         }
                         self.learn(bucket, event, &mut fresh);
                     }
+                    self.views().entry(bucket).or_default().is_followed = false;
                     tracing::info!(%bucket, "the watch of the catalog has ended; watching again");
                 }
                 Err(error) if told => tracing::debug!(%bucket, %error, "still cannot watch the catalog"),
@@ -158,6 +183,10 @@ impl Knowledge {
             // Only its own groups are an agent's business, and there may be many thousands.
             CatalogEvent::Put(entry)
                 if bucket == Bucket::AgentGroups && entry.key.as_str() != self.pc_id.as_str() => {}
+            // Nor are the schedules that the server ticks; one may have been the agents' before.
+            CatalogEvent::Put(entry) if bucket == Bucket::Schedules && !is_of_agents(&entry.value) => {
+                fresh.as_mut().unwrap_or(&mut view.documents).remove(&entry.key);
+            }
             CatalogEvent::Put(entry) => {
                 fresh
                     .as_mut()
@@ -172,10 +201,18 @@ impl Knowledge {
                     view.documents = documents;
                 }
                 view.complete = true;
+                view.is_followed = true;
             }
         }
         if fresh.is_some() {
             return;
+        }
+        view.changes += 1;
+        if matches!(
+            bucket,
+            Bucket::Schedules | Bucket::AgentGroups | Bucket::ScriptStatus
+        ) {
+            self.changes.send_modify(|changes| *changes += 1);
         }
         if matches!(bucket, Bucket::AgentConfig | Bucket::AgentGroups) {
             let groups = self.own_groups(&views);
@@ -245,6 +282,88 @@ impl Knowledge {
         })
     }
 
+    /// Takes up what an earlier life knew, until the catalog says more.
+    pub(crate) fn recall(&self, documents: &Documents) {
+        let mut views = self.views();
+        for bucket in REMEMBERED {
+            let known = documents.get(bucket.as_str()).into_iter().flatten();
+            let known = known.filter_map(|(key, text)| Some((key.parse().ok()?, Bytes::from(text.clone()))));
+            views.entry(bucket).or_default().documents.extend(known);
+        }
+    }
+
+    /// Changes of schedules, groups and revocations.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// How often the schedules were read or have changed.
+    pub(crate) fn schedules_read(&self) -> u64 {
+        self.views()
+            .get(&Bucket::Schedules)
+            .map_or(0, |view| view.changes)
+    }
+
+    /// The schedules that agents tick, and the groups that the agent is in, as far as is known.
+    pub(crate) fn schedules(&self) -> (Vec<Schedule>, Vec<GroupName>) {
+        let views = self.views();
+        let documents = views.get(&Bucket::Schedules).map(|view| &view.documents);
+        let schedules = documents.into_iter().flatten();
+        let schedules = schedules.filter_map(|(key, bytes)| decoded(bytes, key)).collect();
+        (schedules, self.own_groups(&views))
+    }
+
+    /// A job of such a schedule.
+    pub(crate) fn job(&self, job: &JobId) -> Option<Manifest> {
+        let (views, key) = (self.views(), Key::from(job));
+        decoded(views.get(&Bucket::Jobs)?.documents.get(&key)?, &key)
+    }
+
+    /// Asks for a job, where there is somebody to ask; otherwise what is known stays.
+    pub(crate) async fn refresh_job(&self, job: &JobId) {
+        if !self
+            .views()
+            .get(&Bucket::Schedules)
+            .is_some_and(|view| view.is_followed)
+        {
+            return;
+        }
+        let key = Key::from(job);
+        let asked = tokio::time::timeout(ANSWER_WITHIN, self.catalog.get(Bucket::Jobs, &key)).await;
+        let mut views = self.views();
+        let jobs = &mut views.entry(Bucket::Jobs).or_default().documents;
+        match asked {
+            Ok(Ok(Some(entry))) => drop(jobs.insert(key, entry.value)),
+            Ok(Ok(None)) => drop(jobs.remove(&key)),
+            Ok(Err(error)) => tracing::warn!(%job, %error, "cannot ask for a job; going by what is known"),
+            Err(_) => tracing::warn!(%job, "the catalog does not answer; going by what is known of a job"),
+        }
+    }
+
+    /// What is needed to tick these jobs without a catalog. Other jobs are forgotten.
+    pub(crate) fn needed_for(&self, jobs: &[JobId]) -> Documents {
+        let mut views = self.views();
+        let is_needed = |key: &Key| jobs.iter().any(|job| Key::from(job) == *key);
+        if let Some(view) = views.get_mut(&Bucket::Jobs) {
+            view.documents.retain(|key, _| is_needed(key));
+        }
+        let kept = |bucket: Bucket| {
+            let documents = views
+                .get(&bucket)
+                .map(|view| &view.documents)
+                .into_iter()
+                .flatten();
+            documents
+                .filter(|(key, _)| bucket != Bucket::ScriptStatus || is_needed(key))
+                .map(|(key, bytes)| (key.to_string(), String::from_utf8_lossy(bytes).into_owned()))
+                .collect()
+        };
+        REMEMBERED
+            .iter()
+            .map(|bucket| (bucket.as_str().to_owned(), kept(*bucket)))
+            .collect()
+    }
+
     fn own_groups(&self, views: &HashMap<Bucket, View>) -> Vec<GroupName> {
         let own = Key::from(&self.pc_id);
         let groups = views.get(&Bucket::AgentGroups).and_then(|view| {
@@ -277,6 +396,11 @@ impl Knowledge {
     fn views(&self) -> MutexGuard<'_, HashMap<Bucket, View>> {
         self.views.lock().expect("no panic while locked")
     }
+}
+
+/// Whether it is the document of a schedule that agents tick.
+fn is_of_agents(schedule: &Bytes) -> bool {
+    serde_json::from_slice::<Schedule>(schedule).is_ok_and(|schedule| schedule.runs_on == RunsOn::Agent)
 }
 
 fn is_revoked(command: &Command, status: Option<&Bytes>) -> bool {

@@ -16,6 +16,8 @@
 //! - **It stays small.** The number of runs in hand and running, the memory for output, and the memory for messages on
 //!   their way are bounded; so is what it remembers of requests and kills.
 //!
+//! - **It ticks by itself.** Schedules that agents run fire here, each slot once, also without a server and after a
+//!   restart.
 //! - **It follows its version.** Where the configuration names another one, [`Updates`] gets it, tries it out, and goes
 //!   back if it does not come up. No script is interrupted for it.
 //!
@@ -26,6 +28,7 @@ mod agent;
 mod backoff;
 mod config;
 mod error;
+mod file;
 #[cfg(test)]
 mod full_disk_tests;
 mod in_hand;
@@ -41,6 +44,7 @@ mod presence;
 mod process;
 mod report;
 mod run;
+mod schedules;
 #[cfg(unix)]
 mod tree;
 mod update;

@@ -161,6 +161,7 @@ mod tests {
             result_id: ResultId(Uuid::from_u128(8)),
             command,
             accepted_at: Timestamp::UNIX_EPOCH,
+            schedule: None,
             started: None,
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     outbox::report,
     process::{self, Launch, Process},
     report::{Finished, NO_EXIT_CODE},
+    schedules::Holding,
 };
 
 /// A run that the journal has, in this agent's hands only.
@@ -23,6 +24,8 @@ pub(crate) struct Run {
     hold: Hold,
     /// Kills that came while nobody listened get this long to come again before the run starts.
     settle_in: Duration,
+    /// Where this agent has fired it by itself.
+    _holding: Option<Holding>,
 }
 
 /// How a run leaves the agent's hands.
@@ -37,11 +40,14 @@ enum End {
 
 impl Run {
     pub(crate) fn new(shared: Arc<Shared>, record: RunRecord, hold: Hold, settle_in: Duration) -> Self {
+        let holding = record.schedule.clone().zip(record.command.exec_id.clone());
+        let holding = holding.map(|(schedule, exec_id)| shared.ticking.hold(schedule, exec_id));
         Self {
             shared,
             record,
             hold,
             settle_in,
+            _holding: holding,
         }
     }
 
@@ -66,6 +72,9 @@ impl Run {
                     job = %command.id, run = %self.record.result_id, ended = ?finished.ended,
                     exit_code = finished.exit_code, "ended"
                 );
+                if finished.exit_code == 0 {
+                    self.shared.succeeded(&command.id, finished.finished_at).await;
+                }
                 report.finished(&self.record, finished)
             }
         };
@@ -96,7 +105,9 @@ impl Run {
         } = &*self.shared;
         clock.sleep(self.settle_in).await;
         let command = &self.record.command;
-        knowledge.admit(command).await?;
+        // Nobody else fires it, so nobody pins its version.
+        let is_own = self.record.schedule.is_some();
+        knowledge.admit(command, is_own).await?;
         let jitter = command.jitter_secs.unwrap_or(0);
         let share = share_of_jitter(jitter, command.request_id, config.pc_id.as_str());
         // After a restart, part of it has been waited.
@@ -106,7 +117,7 @@ impl Run {
             .acquire_owned()
             .await
             .expect("the slots are never closed");
-        knowledge.admit(command).await?;
+        knowledge.admit(command, is_own).await?;
         Ok(slot)
     }
 

@@ -94,6 +94,9 @@ async fn run(config: Config, process: &AgentProcess, log: LogTail) -> Result<End
     let signals = Signals::listen()?;
     let pc_id = id(&config)?;
     let mut settings = settings(&config, &pc_id, log);
+    if nats_settings(&config, &pc_id)?.is_some() {
+        settings.ticks = config.agent.schedules.unwrap_or(false);
+    }
     if let Some(version) = &process.version_as {
         settings.agent_version = version.to_string();
     }
@@ -232,6 +235,7 @@ pub(crate) fn settings(config: &Config, pc_id: &PcId, log: LogTail) -> AgentConf
         ..AgentLimits::default()
     };
     AgentConfig {
+        ticks: config.agent.schedules.unwrap_or(true),
         log,
         limits,
         ..AgentConfig::new(pc_id.clone(), config.data_dir.join("agent").join(pc_id.as_str()))

@@ -224,6 +224,9 @@ pub(crate) struct Agent {
     pub(crate) ca: Option<PathBuf>,
     /// Connect without encryption to a server on another machine.
     pub(crate) allow_plaintext: bool,
+    /// Fire the schedules that agents run; where nothing is said, not on NATS, where it takes more rights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schedules: Option<bool>,
     pub(crate) max_runs: usize,
     /// Bytes of standard output, and of standard error, that a result keeps.
     pub(crate) output_limit: usize,
@@ -239,6 +242,7 @@ impl Default for Agent {
             token_file: None,
             ca: None,
             allow_plaintext: false,
+            schedules: None,
             max_runs: 16,
             output_limit: 256 << 10,
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kanade_model::{Command, ExecId, RequestId, ResultId, Subject, Timestamp};
+use kanade_model::{Command, ExecId, RequestId, ResultId, ScheduleId, Subject, Timestamp};
 use kanade_ports::MessageId;
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
@@ -41,6 +41,9 @@ pub(crate) struct RunRecord {
     /// What was ordered, without the script.
     pub(crate) command: Command,
     pub(crate) accepted_at: Timestamp,
+    /// The schedule of which this agent itself has fired a slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<ScheduleId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) started: Option<Started>,
 }

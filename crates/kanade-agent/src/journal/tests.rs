@@ -36,6 +36,7 @@ fn run(number: u128) -> RunRecord {
         result_id: ResultId(Uuid::from_u128(number + 1000)),
         command,
         accepted_at: at(0),
+        schedule: None,
         started: None,
     }
 }

@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::record::{Steps, sync_folder};
+use super::record::Steps;
+use crate::file::sync_folder;
 
 #[derive(Debug, Clone)]
 pub(super) struct Place {

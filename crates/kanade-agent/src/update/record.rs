@@ -1,13 +1,14 @@
 //! What is noted about updates, in a file that is always whole.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use kanade_model::Version;
 use serde::{Deserialize, Serialize};
+
+use crate::file::{self, sync_folder};
 
 /// How an update stands. Another version of this program may have written it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -87,28 +88,9 @@ impl Record {
                 _ => sync_folder(&self.folder),
             };
         }
-        fs::create_dir_all(&self.folder)?;
-        let draft = self.folder.join("update.json.new");
         self.steps.take()?;
-        let mut file = File::create(&draft)?;
-        file.write_all(&serde_json::to_vec(noted)?)?;
-        file.sync_all()?;
-        self.steps.take()?;
-        fs::rename(&draft, &path)?;
-        sync_folder(&self.folder)
+        file::replace(&path, &serde_json::to_vec(noted)?)
     }
-}
-
-/// Makes the names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    match File::open(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        opened => opened?.sync_all()?,
-    }
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
 }
 
 /// Changes on the disk, before each of which a test may stop the machine.

@@ -10,4 +10,5 @@ mod kills;
 mod presence;
 mod restart;
 mod runs;
+mod schedules;
 mod world;

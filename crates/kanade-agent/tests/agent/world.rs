@@ -21,8 +21,9 @@ use kanade_model::{
     Command, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, Pattern, PcId, RequestId, Subject,
 };
 use kanade_ports::{
-    Bucket, Bus, BusError, BusErrorKind, Catalog, Clock, Durable, Key, Message, MessageId, Precondition,
-    PubSub, Subscription, SystemClock, SystemIds,
+    Bucket, Bus, BusError, BusErrorKind, Catalog, CatalogReader, CatalogStream, Clock, Durable, Entry,
+    ErrorKind, Key, Message, MessageId, Precondition, PubSub, StoreError, Subscription, SystemClock,
+    SystemIds,
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
@@ -105,6 +106,20 @@ impl World {
         Agent::start(config, bus, catalog, clock, Arc::new(SystemIds))
             .await
             .unwrap()
+    }
+
+    /// An agent that reaches no catalog.
+    pub(crate) async fn agent_without_catalog(&self) -> Agent {
+        let (bus, clock) = (self.bus.clone(), self.clock.clone());
+        Agent::start(
+            self.config(),
+            bus,
+            Arc::new(NoCatalog),
+            clock,
+            Arc::new(SystemIds),
+        )
+        .await
+        .unwrap()
     }
 
     pub(crate) async fn send(&self, command: &Command) {
@@ -273,6 +288,20 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// A catalog that nobody reaches.
+struct NoCatalog;
+
+#[async_trait]
+impl CatalogReader for NoCatalog {
+    async fn get(&self, _: Bucket, _: &Key) -> Result<Option<Entry>, StoreError> {
+        Err(StoreError::new(ErrorKind::Unavailable, "read a document"))
+    }
+
+    async fn watch(&self, _: Bucket) -> Result<CatalogStream, StoreError> {
+        Err(StoreError::new(ErrorKind::Unavailable, "watch"))
+    }
 }
 
 /// A bus that a test can take away.
