@@ -180,7 +180,7 @@ impl Services {
                 Arc::clone(&clock),
             ),
             fires: Fires {
-                documents,
+                documents: documents.clone(),
                 store: Arc::clone(&store),
                 committer: committer.clone(),
                 dispatcher: dispatcher.clone(),
@@ -197,6 +197,7 @@ impl Services {
                 dispatcher: dispatcher.clone(),
                 retained: retained.clone(),
                 audit: audit.clone(),
+                documents,
                 settings: Arc::clone(&settings),
                 repeating: Arc::default(),
             },

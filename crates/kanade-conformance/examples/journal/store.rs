@@ -115,11 +115,7 @@ impl ExecutionStore for JournalStore {
         Ok(list.first(limit).into_iter().map(|(_, row)| row).collect())
     }
 
-    async fn open_gates(
-        &self,
-        after: Option<&Position>,
-        limit: usize,
-    ) -> Result<Vec<Execution>, StoreError> {
+    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
         let inner = self.inner();
         let open = inner.records.executions.values().filter(|row| {
             row.hold() == Some(Hold::Gate)

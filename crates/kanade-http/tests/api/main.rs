@@ -34,5 +34,6 @@ mod schedules;
 mod scripts;
 mod server;
 mod sockets;
+mod steering;
 mod tls;
 mod world;

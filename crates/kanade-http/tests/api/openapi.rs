@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::world::World;
 
 /// The routes of the contract and ours beside them.
-const ROUTES: [&str; 57] = [
+const ROUTES: [&str; 61] = [
     "DELETE /api/agents/releases/{version}",
     "DELETE /api/agents/{pc_id}/groups/{group}",
     "DELETE /api/groups/{name}/config",
@@ -53,9 +53,13 @@ const ROUTES: [&str; 57] = [
     "POST /api/agents/{pc_id}/groups",
     "POST /api/agents/{pc_id}/ping",
     "POST /api/exec/{job_id}",
+    "POST /api/executions/{exec_id}/abort",
     "POST /api/executions/{exec_id}/kill",
+    "POST /api/executions/{exec_id}/pause",
+    "POST /api/executions/{exec_id}/resume",
     "POST /api/jobs",
     "POST /api/jobs/{id}/kill",
+    "POST /api/kill",
     "POST /api/run",
     "POST /api/schedules",
     "POST /api/schedules/{id}/disable",

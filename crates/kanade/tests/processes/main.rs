@@ -13,3 +13,4 @@ mod remote;
 mod scenario;
 mod simulated;
 mod support;
+mod waves;
