@@ -360,9 +360,11 @@ async fn life_late_in_the_window_gives_the_kill_its_whole_time_again() {
         .unwrap();
     let killed_at = world.clock.now();
     world
-        .advance_until(Duration::from_millis(500), "the window is nearly over", async || {
-            world.clock.now().since(killed_at) >= Duration::from_secs(25)
-        })
+        .advance_until(
+            Duration::from_millis(500),
+            "the window is nearly over",
+            async || world.clock.now().since(killed_at) >= Duration::from_secs(25),
+        )
         .await;
     // It had been waiting out its jitter, without ears.
     world.started(&command, "pc-1").await;
