@@ -2,6 +2,8 @@
 ALTER TABLE executions ADD COLUMN course TEXT;
 -- What holds sends of it back: 0 nothing, 1 a gate, 2 a pause. Follows from the other columns.
 ALTER TABLE executions ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+-- When a kill was asked for again, or a run showed life after it; null while the first time counts.
+ALTER TABLE executions ADD COLUMN kill_asked_again_at INTEGER;
 
 CREATE INDEX executions_with_open_gate ON executions (initiated_at, exec_id) WHERE held = 1;
 -- What is held is not stale.

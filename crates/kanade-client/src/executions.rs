@@ -136,6 +136,17 @@ impl Client {
             .await
     }
 
+    /// Kills every execution in flight that the request names, or only says which those are.
+    ///
+    /// # Errors
+    /// A request that does not name exactly one thing, or all without its confirmation.
+    pub async fn kill_many(&self, request: &api::KillRequest) -> Result<api::Killed, Error> {
+        self.call(Method::POST, &["api", "kill"])?
+            .json(request)
+            .read()
+            .await
+    }
+
     /// Keeps back what of an execution has not been sent, until it is resumed.
     ///
     /// # Errors

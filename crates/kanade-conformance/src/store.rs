@@ -67,6 +67,7 @@ suite! { $
         a_kill_withdraws_a_send_to_everybody
         what_can_be_killed
         a_second_kill_repeats_the_first
+        the_time_for_answers_begins_anew_when_asked_again_or_at_a_sign_of_life
         a_settled_kill_leaves_nobody_waiting
         a_start_after_a_kill_opens_it_again
         a_send_that_was_in_flight_at_the_kill_is_known_to_be_out

@@ -1,5 +1,7 @@
 //! Kills: recorded first, then published, then repeated until every target is final or the time for answers is over.
 
+mod many;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -12,11 +14,13 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
-    Audit, Committer, Dispatcher, Error, Settings,
+    Audit, Committer, Dispatcher, Documents, Error, Settings,
     error::{Result, chain},
     retained::Retained,
 };
 
+/// The most targets of executions whose kills are settled in one commit, which loads them all.
+const SETTLED_TOGETHER: u32 = 20_000;
 /// Open kills that are repeated in one round.
 const ROUND: usize = 1000;
 const RESUBSCRIBE: Duration = Duration::from_secs(1);
@@ -31,8 +35,9 @@ pub struct Kills {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) retained: Option<Retained>,
     pub(crate) audit: Audit,
+    pub(crate) documents: Documents,
     pub(crate) settings: Arc<Settings>,
-    /// Since when this process has been repeating which kill.
+    /// Since when this process has been repeating which kill: after a restart agents get the whole time again.
     pub(crate) repeating: Arc<Mutex<HashMap<ExecId, Timestamp>>>,
 }
 
@@ -148,12 +153,15 @@ impl Kills {
             let mut repeating = self.repeating.lock().await;
             repeating.retain(|exec, _| open.iter().any(|execution| execution.exec_id == *exec));
             for execution in &open {
-                let since = *repeating.entry(execution.exec_id.clone()).or_insert(now);
+                let first = *repeating.entry(execution.exec_id.clone()).or_insert(now);
+                let asked_at = execution.kill.as_ref().map(kanade_ports::Kill::asked_at);
+                let since = first.max(asked_at.unwrap_or(first));
                 if now.since(since) >= self.settings.kill_window {
-                    settled.push(ChangeSet::of(Change::KillSettled {
+                    let change = Change::KillSettled {
                         exec_id: execution.exec_id.clone(),
                         at: now,
-                    }));
+                    };
+                    settled.push((execution.counts.total(), ChangeSet::of(change)));
                 }
             }
         }
@@ -161,8 +169,10 @@ impl Kills {
             self.publish(&execution.exec_id).await?;
         }
         self.bus.flush().await?;
-        for outcome in self.committer.commit_all(settled).await {
-            outcome?;
+        for together in in_chunks(settled) {
+            for outcome in self.committer.commit_all(together).await {
+                outcome?;
+            }
         }
         Ok(())
     }
@@ -221,6 +231,49 @@ impl Kills {
     async fn withdraw_foreign(&self, exec: &ExecId) {
         if let Err(error) = self.withdraw(std::slice::from_ref(exec)).await {
             tracing::warn!(%exec, error = %chain(&error), "a kill from the bus leaves something retained for now");
+        }
+    }
+}
+
+/// Groups sets so that each group is about no more than so many targets, or is one set.
+fn in_chunks(sets: Vec<(u32, ChangeSet)>) -> Vec<Vec<ChangeSet>> {
+    let (mut chunks, mut room) = (Vec::<Vec<ChangeSet>>::new(), 0);
+    for (targets, set) in sets {
+        match chunks.last_mut() {
+            Some(chunk) if targets <= room => chunk.push(set),
+            _ => {
+                chunks.push(vec![set]);
+                room = SETTLED_TOGETHER;
+            }
+        }
+        room = room.saturating_sub(targets);
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_kills_are_settled_a_few_at_a_time() {
+        let set = |targets| {
+            let change = Change::KillSettled {
+                exec_id: "e-1".parse().unwrap(),
+                at: Timestamp::UNIX_EPOCH,
+            };
+            (targets, ChangeSet::of(change))
+        };
+        for (targets, wanted) in [
+            (vec![], vec![]),
+            (vec![1, 2, 3], vec![3]),
+            (vec![10_000, 10_000, 1], vec![2, 1]),
+            (vec![50_000, 1, 50_000, 1, 1], vec![1, 1, 1, 2]),
+            (vec![0, 20_000, 0], vec![3]),
+        ] {
+            let chunks = in_chunks(targets.iter().copied().map(set).collect());
+            let sizes: Vec<usize> = chunks.iter().map(Vec::len).collect();
+            assert_eq!(sizes, wanted, "{targets:?}");
         }
     }
 }

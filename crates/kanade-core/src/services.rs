@@ -179,6 +179,7 @@ impl Services {
             dispatcher: dispatcher.clone(),
             retained: retained.clone(),
             audit: audit.clone(),
+            documents: documents.clone(),
             settings: Arc::clone(&settings),
             repeating: Arc::default(),
         };

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, Gate, GateState,
-    GroupName, Heartbeat, HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId,
-    ScriptStatus, SlotState, Target, TargetState, Timestamp, Version, WaveStatus,
+    AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, Gate, GateState, GroupName, Heartbeat, HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus, SlotState, Target, TargetState, Timestamp, Version, WaveStatus,
 };
 
 macro_rules! body {
@@ -20,6 +18,9 @@ macro_rules! body {
         pub struct $name { $($(#[$fdoc])* pub $field: $type,)* }
     )+ };
 }
+
+mod steering;
+pub use steering::{ExecutionWave, KillOf, KillRequest, Killed, WaveGate};
 
 body! {
     /// A job in a list: its manifest's fields and what is live.
@@ -114,38 +115,6 @@ body! {
         #[serde(default, skip_serializing_if = "Option::is_none")] pub aborted_by: Option<String>,
         /// Its waves, in order; missing for one without a rollout, and in lists.
         #[serde(default, skip_serializing_if = "Vec::is_empty")] pub waves: Vec<ExecutionWave>,
-    }
-
-    /// One wave of an execution.
-    pub struct ExecutionWave {
-        /// Its number, from 0.
-        pub wave: u32,
-        /// Whose members it is for.
-        pub group: GroupName,
-        /// Where it stands.
-        pub status: WaveStatus,
-        /// When it is (or was) due: its delay after the fire, later when it was held beyond that.
-        pub due_at: Timestamp,
-        /// When the last of it was sent.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub sent_at: Option<Timestamp>,
-        /// How many agents it is for: members that are in no wave before it.
-        pub target_count: u32,
-        /// How many of them are in which state; states without any are left out.
-        #[serde(default)] pub targets: BTreeMap<TargetState, u32>,
-        /// What it must come to before later waves go out.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub proceed_if: Option<Gate>,
-        /// What came of that.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub gate: Option<WaveGate>,
-    }
-
-    /// What came of a gate. Once it is decided, later results do not change it.
-    pub struct WaveGate {
-        /// What was decided.
-        pub state: GateState,
-        /// When.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub decided_at: Option<Timestamp>,
-        /// How many had succeeded then.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub succeeded: Option<u32>,
     }
 
     /// One execution with its runs.

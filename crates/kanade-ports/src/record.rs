@@ -62,6 +62,22 @@ pub struct Kill {
     pub at: Timestamp,
     /// Whether the time for answers is over: the kill is no longer repeated on its own.
     pub settled: bool,
+    /// When it was asked for again, by somebody or because a run showed life after it; none while the first time counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_again_at: Option<Timestamp>,
+}
+
+impl Kill {
+    /// Since when the time for answers runs.
+    pub fn asked_at(&self) -> Timestamp {
+        self.asked_again_at.unwrap_or(self.at)
+    }
+
+    /// Begins its time for answers anew.
+    pub(crate) fn ask_again(&mut self, at: Timestamp) {
+        self.settled = false;
+        self.asked_again_at = Some(at.max(self.asked_at()));
+    }
 }
 
 /// How long things of an execution may take, in whole seconds.

@@ -235,8 +235,7 @@ impl WorkingSet {
             None => return Outcome::Unknown,
             Some(execution) if execution.is_final() => return Outcome::Superseded,
             Some(Execution { kill: Some(kill), .. }) => {
-                // Asked again: repeat it again.
-                kill.settled = false;
+                kill.ask_again(at);
                 return Outcome::Duplicate;
             }
             Some(execution) => {
@@ -244,6 +243,7 @@ impl WorkingSet {
                     by: by.to_owned(),
                     at,
                     settled: false,
+                    asked_again_at: None,
                 });
                 execution.course.pause = None;
             }
@@ -331,6 +331,17 @@ impl WorkingSet {
             self.update_target(&key, event.started_at, |target| {
                 target.start(event.result_id, event.started_at);
             });
+            let is_its = |target: &TargetRecord| {
+                target.state == TargetState::Running && target.run == Some(event.result_id)
+            };
+            if self.targets.get(&key).is_some_and(is_its)
+                && let Some(kill) = self
+                    .executions
+                    .get_mut(&event.exec_id)
+                    .and_then(|execution| execution.kill.as_mut())
+            {
+                kill.ask_again(at);
+            }
         }
         Outcome::Applied
     }
@@ -564,8 +575,7 @@ impl WorkingSet {
     }
 
     pub(crate) fn open_targets(&self, exec_id: &ExecId) -> Vec<(ExecId, PcId)> {
-        self.targets
-            .keys_where(|(of, _), target| of == exec_id && !target.state.is_final())
+        self.targets.keys_of(exec_id, |target| !target.state.is_final())
     }
 
     /// The one way to change a target: keeps the counts, the status and the receipt in step with its state.

@@ -1,6 +1,10 @@
 //! The rows that a batch of change-sets touches, between being read and being written by a backend.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use kanade_model::{AuditEvent, ExecId, JobId, PcId, ResultId, ScheduleId, SendId, Timestamp};
 use uuid::Uuid;
@@ -195,6 +199,66 @@ pub struct Row<'a, K, V> {
     pub before: Option<&'a V>,
     /// As it is now.
     pub now: &'a V,
+}
+
+/// The keys of targets, and the place before all targets of an execution.
+trait TargetPlace {
+    fn place(&self) -> (&ExecId, Option<&PcId>);
+}
+
+impl TargetPlace for (ExecId, PcId) {
+    fn place(&self) -> (&ExecId, Option<&PcId>) {
+        (&self.0, Some(&self.1))
+    }
+}
+
+impl TargetPlace for ExecId {
+    fn place(&self) -> (&ExecId, Option<&PcId>) {
+        (self, None)
+    }
+}
+
+impl PartialEq for dyn TargetPlace + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for dyn TargetPlace + '_ {}
+
+impl PartialOrd for dyn TargetPlace + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn TargetPlace + '_ {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl<'a> Borrow<dyn TargetPlace + 'a> for (ExecId, PcId) {
+    fn borrow(&self) -> &(dyn TargetPlace + 'a) {
+        self
+    }
+}
+
+impl Rows<(ExecId, PcId), TargetRecord> {
+    /// The keys of one execution's targets that are wanted, without looking at those of others.
+    pub(crate) fn keys_of(
+        &self,
+        exec_id: &ExecId,
+        wanted: impl Fn(&TargetRecord) -> bool,
+    ) -> Vec<(ExecId, PcId)> {
+        let from: &dyn TargetPlace = exec_id;
+        self.0
+            .range::<dyn TargetPlace, _>((Bound::Included(from), Bound::Unbounded))
+            .take_while(|((of, _), _)| of == exec_id)
+            .filter(|(_, slot)| wanted(&slot.now))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
 }
 
 impl<K: Ord + Clone, V: Clone + PartialEq> Rows<K, V> {

@@ -31,6 +31,7 @@ impl Record for Execution {
         "killed_by",
         "killed_at",
         "kill_settled",
+        "kill_asked_again_at",
         "course",
         "held",
     ];
@@ -55,6 +56,7 @@ impl Record for Execution {
         values.push(self.kill.as_ref().map(|kill| kill.by.as_str()));
         values.push_time(self.kill.as_ref().map(|kill| kill.at));
         values.push(self.kill.as_ref().map(|kill| kill.settled));
+        values.push_time(self.kill.as_ref().and_then(|kill| kill.asked_again_at));
         values.push((!self.course.is_plain()).then(|| document(&self.course)));
         values.push(match self.hold() {
             None => 0,
@@ -84,7 +86,13 @@ impl Record for Execution {
                 let by: Option<String> = columns.take()?;
                 let at = columns.maybe_time()?;
                 let settled = columns.take::<Option<i64>>()? == Some(1);
-                by.zip(at).map(|(by, at)| Kill { by, at, settled })
+                let asked_again_at = columns.maybe_time()?;
+                by.zip(at).map(|(by, at)| Kill {
+                    by,
+                    at,
+                    settled,
+                    asked_again_at,
+                })
             },
             // What holds it follows from this.
             course: columns.maybe_document()?.unwrap_or_default(),

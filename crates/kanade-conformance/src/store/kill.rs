@@ -4,7 +4,8 @@ use kanade_model::{Ended, ExecutionStatus, Receipt, TargetState};
 use kanade_ports::{Change, Kill, Outcome, SendState};
 
 use super::world::{
-    Firing, World, ended, expire, finished, fire, id, kill, kill_settled, names, secs, send, sent, started,
+    Firing, World, ended, expire, finished, fire, id, kill, kill_settled, names, secs, send, sent,
+    start_event, started,
 };
 use crate::StoreFactory;
 
@@ -64,6 +65,7 @@ pub async fn a_kill_withdraws_what_has_not_gone_out<F: StoreFactory>() {
         by: "alice".into(),
         at: secs(30),
         settled: false,
+        asked_again_at: None,
     };
     assert_eq!(execution.kill, Some(by_alice), "who killed it, and when");
     assert_eq!(
@@ -195,6 +197,39 @@ pub async fn a_second_kill_repeats_the_first<F: StoreFactory>() {
     assert_eq!((&*kill.by, kill.at), ("alice", secs(30)), "the first one counts");
     assert!(!kill.settled, "but it is repeated");
     assert_eq!(world.store.open_kills(9).await.unwrap().len(), 1);
+    world.snapshot().await;
+}
+
+pub async fn the_time_for_answers_begins_anew_when_asked_again_or_at_a_sign_of_life<F: StoreFactory>() {
+    let world = World::<F>::new().await;
+    killed(&world, "e-1", &["pc-1", "pc-2"]).await;
+    let asked_at = async || world.execution("e-1").await.kill.map(|kill| kill.asked_at());
+    assert_eq!(asked_at().await, Some(secs(30)));
+    let again = |at| Change::Kill {
+        exec_id: id("e-1"),
+        by: "bob".into(),
+        at: secs(at),
+    };
+    assert_eq!(world.change(again(40)).await, Outcome::Duplicate);
+    assert_eq!(asked_at().await, Some(secs(40)));
+    let start = Change::RunStarted {
+        event: start_event("e-1", "pc-1"),
+        at: secs(55),
+    };
+    world.all([start.clone()]).await;
+    assert_eq!(
+        asked_at().await,
+        Some(secs(55)),
+        "when it was heard of, whatever the agent's clock says"
+    );
+    world.change(start).await;
+    assert_eq!(world.change(again(50)).await, Outcome::Duplicate);
+    assert_eq!(asked_at().await, Some(secs(55)), "it never goes back");
+    assert_eq!(
+        world.execution("e-1").await.kill.map(|kill| kill.by),
+        Some("alice".into()),
+        "who killed it stays"
+    );
     world.snapshot().await;
 }
 

@@ -345,3 +345,39 @@ async fn an_ad_hoc_run_is_killed_by_the_id_it_was_given_and_never_mixed_up_with_
         "{endless}"
     );
 }
+
+#[tokio::test]
+async fn life_late_in_the_window_gives_the_kill_its_whole_time_again() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    world
+        .services
+        .kills
+        .execution(&fired.exec_id, &operator())
+        .await
+        .unwrap();
+    let killed_at = world.clock.now();
+    world
+        .advance_until(
+            Duration::from_millis(500),
+            "the window is nearly over",
+            async || world.clock.now().since(killed_at) >= Duration::from_secs(25),
+        )
+        .await;
+    // It had been waiting out its jitter, without ears.
+    world.started(&command, "pc-1").await;
+    let shown_at = world.clock.now();
+    world
+        .advance_until(Duration::from_millis(500), "the kill is settled", async || {
+            world
+                .execution(&fired.exec_id)
+                .await
+                .kill
+                .is_some_and(|kill| kill.settled)
+        })
+        .await;
+    let took = world.clock.now().since(shown_at);
+    assert!(took >= Duration::from_secs(30), "{took:?}");
+}

@@ -146,6 +146,26 @@ pub(super) async fn kill(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Kills executions by what they have in common
+///
+/// Every execution in flight of a job, with a member of a group or with one agent that is not at its end, or all of them. A kill is
+/// of whole executions: it also ends what they run on other agents. With `dry_run` nothing is killed.
+#[utoipa::path(
+    post, path = "/api/kill", operation_id = "kill", tag = "executions",
+    request_body = api::KillRequest,
+    responses(
+        (status = 200, description = "The kills are recorded and on their way", body = api::Killed),
+        (status = 400, description = "Not exactly one thing is named, or all without `confirm`"),
+    )
+)]
+pub(super) async fn kill_many(
+    State(kills): State<Kills>,
+    caller: Caller,
+    extract::Json(request): extract::Json<api::KillRequest>,
+) -> Result<Json<api::Killed>, Problem> {
+    Ok(Json(kills.many(&request, &caller).await?))
+}
+
 /// Which targets are wanted.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -59,6 +59,7 @@ impl Routes {
                 .routes(routes!(executions::get))
                 .routes(routes!(executions::kill))
                 .routes(routes!(executions::targets))
+                .routes(routes!(executions::kill_many))
                 .routes(routes!(steering::pause))
                 .routes(routes!(steering::resume))
                 .routes(routes!(steering::abort))

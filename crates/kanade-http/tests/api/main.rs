@@ -35,5 +35,6 @@ mod scripts;
 mod server;
 mod slots;
 mod sockets;
+mod steering;
 mod tls;
 mod world;

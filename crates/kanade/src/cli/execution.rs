@@ -28,12 +28,15 @@ pub(crate) enum ExecutionCommand {
     )]
     Show(Show),
     /// Keep back what of an execution has not been sent, until it is resumed
+    #[command(after_help = "Example:\n  kanade executions pause 5f0c…")]
     Pause(One),
     /// Let a paused execution go on, also past a gate that has failed
     ///
     /// What was due meanwhile goes out at once; what is due later keeps its time.
+    #[command(after_help = "Example:\n  kanade executions resume 5f0c…")]
     Resume(One),
     /// Withdraw what of an execution has not been sent; what runs goes on (`kanade kill` ends it)
+    #[command(after_help = "Example:\n  kanade executions abort 5f0c…")]
     Abort(One),
 }
 

@@ -1,11 +1,11 @@
 //! `kanade kill`: ends what runs, withdraws what waits, and shows what became of it at each agent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::IsTerminal};
 
 use clap::Args;
 use futures::TryStreamExt;
 use kanade_client::{Client, Error, ExecutionQuery, TargetQuery};
-use kanade_model::{ExecId, ExecutionStatus, JobId, Receipt, TargetState, api};
+use kanade_model::{ExecId, ExecutionStatus, GroupName, JobId, PcId, Receipt, TargetState, api};
 use serde::Serialize;
 
 use super::{
@@ -20,15 +20,26 @@ use super::{
 /// The most receipts that are shown in a table.
 const SHOWN: usize = 100;
 
-/// Kill an execution, or everything of a job
+/// Kill an execution, or everything of a job, a group, an agent, or all
+///
+/// A kill is of whole executions: one that an agent or a group is in ends on its other agents too.
 ///
 /// What has not started is withdrawn, what runs is ended. With --watch it stays until every agent has a final receipt:
 /// confirmed, finished (it had ended by itself) or unreachable; exit code 1 if any is unreachable.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kanade kill 5f0c… --watch\n  kanade kill --job backup")]
+#[command(
+    after_help = "Examples:\n  kanade kill 5f0c… --watch\n  kanade kill --job backup\n  \
+                        kanade kill --group lab --dry-run\n  kanade kill --all --yes"
+)]
 pub(crate) struct Kill {
     #[command(flatten)]
     what: What,
+    /// Only show what would be killed
+    #[arg(long, conflicts_with_all = ["watch", "exec_id"])]
+    dry_run: bool,
+    /// Kill all without asking
+    #[arg(long, requires = "all")]
+    yes: bool,
     #[command(flatten)]
     watching: Watching,
 }
@@ -41,6 +52,29 @@ struct What {
     /// Kill every execution of this job that is pending or running
     #[arg(long, value_name = "JOB")]
     job: Option<JobId>,
+    /// Kill every execution that is not at its end on a member of this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<GroupName>,
+    /// Kill every execution that is not at its end on this agent
+    #[arg(long, value_name = "PC")]
+    pc: Option<PcId>,
+    /// Kill everything that is pending or running
+    #[arg(long)]
+    all: bool,
+}
+
+impl What {
+    /// As a request; none where an execution is named.
+    fn request(&self, dry_run: bool) -> Option<api::KillRequest> {
+        self.exec_id.is_none().then(|| api::KillRequest {
+            job_id: self.job.clone(),
+            group: self.group.clone(),
+            pc_id: self.pc.clone(),
+            all: self.all,
+            confirm: self.all.then(|| api::KillRequest::CONFIRMATION.to_owned()),
+            dry_run,
+        })
+    }
 }
 
 /// A target that the kill is about, as programs see it.
@@ -53,6 +87,12 @@ struct Killed {
 
 pub(super) async fn run(kill: Kill, context: &Context) -> Done {
     let Context { client, out } = context;
+    if let (true, Some(request)) = (kill.dry_run, kill.what.request(true)) {
+        return would_kill(&client.kill_many(&request).await?, context);
+    }
+    if kill.what.all && !kill.yes {
+        confirm(context).await?;
+    }
     let executions = match (&kill.what.exec_id, &kill.what.job) {
         (Some(exec), _) => {
             client.kill(exec).await?;
@@ -67,7 +107,16 @@ pub(super) async fn run(kill: Kill, context: &Context) -> Done {
             }
             executions
         }
-        (None, None) => return Err(Failure::Usage("name an execution, or a job with --job".into())),
+        (None, None) => {
+            let Some(request) = kill.what.request(false) else {
+                return Err(Failure::Usage("name an execution, or a job with --job".into()));
+            };
+            let killed = client.kill_many(&request).await?;
+            if killed.executions.is_empty() {
+                out.note("nothing of that is pending or running");
+            }
+            killed.executions.into_iter().map(|of| of.exec_id).collect()
+        }
     };
     if kill.watching.wanted() {
         for exec in &executions {
@@ -102,6 +151,53 @@ pub(super) async fn run(kill: Kill, context: &Context) -> Done {
     } else {
         Ok(())
     }
+}
+
+/// Shows what all is, and waits for the words that say that it is meant.
+async fn confirm(Context { client, out }: &Context) -> Result<(), Failure> {
+    const WORDS: &str = api::KillRequest::CONFIRMATION;
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(
+            "`--all` kills everything that is in flight: add `--yes`, or `--dry-run` to see what that is"
+                .into(),
+        ));
+    }
+    let request = api::KillRequest {
+        job_id: None,
+        group: None,
+        pc_id: None,
+        all: true,
+        confirm: None,
+        dry_run: true,
+    };
+    let would = client.kill_many(&request).await?;
+    let (executions, targets) = (would.executions.len(), would.targets);
+    out.note(&format!(
+        "{executions} executions that are not at their end on {targets} agents would be killed; type `{WORDS}` to do it"
+    ));
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    if read.is_ok() && line.trim() == WORDS {
+        Ok(())
+    } else {
+        Err(Failure::Failed("nothing was killed".into()))
+    }
+}
+
+fn would_kill(would: &api::Killed, Context { out, .. }: &Context) -> Done {
+    out.show(would, |would| {
+        let total = format!(
+            "{} executions that are not at their end on {} agents would be killed",
+            would.executions.len(),
+            would.targets
+        );
+        if would.executions.is_empty() {
+            return total;
+        }
+        let row = |of: &api::KillOf| vec![(&of.exec_id).into(), (&of.job_id).into(), of.targets.into()];
+        let rows = would.executions.iter().take(SHOWN).map(row).collect();
+        format!("{}\n{total}", out.table(&["EXECUTION", "JOB", "AGENTS"], rows))
+    })
 }
 
 /// The executions of a job that a kill of it reaches.

@@ -14,3 +14,4 @@ mod scenario;
 mod simulated;
 mod support;
 mod update;
+mod waves;
