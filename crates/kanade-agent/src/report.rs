@@ -162,6 +162,7 @@ mod tests {
             command,
             accepted_at: Timestamp::UNIX_EPOCH,
             started: None,
+            has_secrets: false,
         }
     }
 

@@ -31,6 +31,7 @@ mod project;
 mod releases;
 mod retained;
 mod schedules;
+mod secrets;
 mod services;
 mod settings;
 pub mod shape;

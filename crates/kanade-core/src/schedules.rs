@@ -1,6 +1,6 @@
 //! Schedules as documents.
 
-use kanade_model::{AuditAction, Caller, Invalid, Manifest, Schedule, ScheduleId, ScriptStatus};
+use kanade_model::{AuditAction, Caller, Invalid, Manifest, Schedule, ScheduleId, ScriptStatus, param};
 use kanade_ports::{Precondition, Revision};
 use serde_json::{Value, json};
 
@@ -101,12 +101,13 @@ impl Schedules {
     pub async fn put(&self, schedule: &Schedule, when: Precondition, caller: &Caller) -> Result<Revision> {
         schedule.check()?;
         let _held = self.references.lock().await;
-        if self
+        let job = self
             .documents
             .read::<Manifest>(&(&schedule.job_id).into())
-            .await?
-            .is_none()
-        {
+            .await?;
+        if let Some(job) = job {
+            param::check_scheduled(&job.document.params, &schedule.params)?;
+        } else {
             return Err(Invalid::new(
                 "job_id",
                 schedule.job_id.as_str(),

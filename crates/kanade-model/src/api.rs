@@ -110,6 +110,8 @@ body! {
         pub execution: Execution,
         /// Its newest runs, 1,000 at most; `GET /api/results?exec_id=` lists all.
         pub results: Vec<RunHead>,
+        /// The values of its parameters; null for a secret one.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] pub params: BTreeMap<String, Option<String>>,
     }
 
     /// A run without its output.

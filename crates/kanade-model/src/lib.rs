@@ -14,6 +14,7 @@ mod invalid;
 mod inventory;
 mod manifest;
 mod message;
+pub mod param;
 mod plan;
 mod schedule;
 mod state;
@@ -21,7 +22,7 @@ mod subject;
 mod time;
 
 pub use audit::{AuditAction, AuditEvent, Caller};
-pub use command::{Command, RunAs, Shell, Staleness};
+pub use command::{Command, RunAs, Shell, Staleness, params_unknown_to};
 pub use config::{AgentGroups, ConfigScope, EffectiveConfig, ScriptStatus, effective_config};
 pub use duration::HumanDuration;
 pub use id::{ExecId, GroupName, JobId, PcId, RequestId, ResultId, ScheduleId, SendId, Version};
@@ -31,6 +32,7 @@ pub use manifest::{Execute, Manifest};
 pub use message::{
     Ended, EventKill, EventSkipped, EventStarted, ExecResult, Heartbeat, LogsRequest, SkipReason,
 };
+pub use param::{Param, ParamText, ParamType, ParamValue, ParamValues, Params};
 pub use plan::{FanoutPlan, Rollout, Strategy, Target, Wave};
 pub use schedule::{Mode, RunsOn, Schedule};
 pub use state::{ExecutionStatus, Receipt, RunState, TargetState};

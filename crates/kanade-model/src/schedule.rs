@@ -3,7 +3,9 @@
 use croner::parser::{CronParser, Seconds};
 use serde::{Deserialize, Serialize};
 
-use crate::{FanoutPlan, HumanDuration, Invalid, JobId, Rollout, ScheduleId, Target, Timestamp};
+use crate::{
+    FanoutPlan, HumanDuration, Invalid, JobId, Rollout, ScheduleId, Target, Timestamp, param::ParamValues,
+};
 
 /// The document of a schedule. The fields of a [`FanoutPlan`] stand inline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,10 @@ pub struct Schedule {
     /// Not started after this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Timestamp>,
+    /// Values for the parameters of the job; no secret ones.
+    #[serde(default, skip_serializing_if = "ParamValues::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
+    pub params: ParamValues,
     /// Which targets a slot fires at.
     #[serde(default)]
     pub mode: Mode,
@@ -85,6 +91,7 @@ impl Schedule {
             rollout: self.rollout.clone(),
             jitter: self.jitter,
             deadline_at: self.deadline_at,
+            params: self.params.clone(),
         }
     }
 
@@ -108,6 +115,10 @@ impl Schedule {
                     format!("{error}; six fields are wanted, seconds first: `0 30 8 * * *`"),
                 )
             })?;
+        if self.runs_on == RunsOn::Agent && !self.params.is_empty() {
+            let allowed = "none with `runs_on: agent`: agents that tick by themselves know no parameters";
+            return Err(Invalid::new("params", "", allowed));
+        }
         self.plan().check()
     }
 }

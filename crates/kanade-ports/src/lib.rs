@@ -18,6 +18,7 @@ mod record;
 mod releases;
 mod resources;
 mod retained;
+mod seal;
 mod store;
 mod transition;
 mod working;
@@ -46,5 +47,6 @@ pub use record::{
 pub use releases::{Measure, Program, Release, Releases};
 pub use resources::{Resource, ResourceKind, Resources};
 pub use retained::{RetainedCommand, RetainedCommands, RetainedEvent, Sequence};
+pub use seal::{KeyKeeper, OrderParams, SealingKey};
 pub use store::ExecutionStore;
 pub use working::{Needs, Row, Rows, WorkingSet};

@@ -37,6 +37,7 @@ fn run(number: u128) -> RunRecord {
         command,
         accepted_at: at(0),
         started: None,
+        has_secrets: false,
     }
 }
 

@@ -125,7 +125,7 @@ async fn show(show: &Show, context: &Context) -> Done {
     if !show.targets {
         return out.show(&detail, |detail| {
             let runs = detail.results.iter().map(|run| run_row(run, now)).collect();
-            let heads = out.fields(&lines(&detail.execution, now));
+            let heads = out.fields(&lines(detail, now));
             if detail.results.is_empty() {
                 heads
             } else {
@@ -145,13 +145,14 @@ async fn show(show: &Show, context: &Context) -> Done {
         },
         |_| {
             let rows = targets.iter().map(|target| target_row(target, now)).collect();
-            let heads = out.fields(&lines(&detail.execution, now));
+            let heads = out.fields(&lines(&detail, now));
             format!("{heads}\n\n{}", out.table(&TARGET_HEADS, rows))
         },
     )
 }
 
-fn lines(execution: &api::Execution, now: Timestamp) -> Vec<(&'static str, Cell)> {
+fn lines(detail: &api::ExecutionDetail, now: Timestamp) -> Vec<(&'static str, Cell)> {
+    let execution = &detail.execution;
     let moment = |at: Timestamp| format!("{at} ({})", when::relative(at, now));
     let mut lines = vec![
         ("execution", (&execution.exec_id).into()),
@@ -166,6 +167,10 @@ fn lines(execution: &api::Execution, now: Timestamp) -> Vec<(&'static str, Cell)
             format!("{} by {}", moment(execution.initiated_at), execution.initiated_by).into(),
         ),
     ];
+    for (name, text) in &detail.params {
+        let text = text.as_deref().unwrap_or("•••");
+        lines.push(("param", format!("{name}={text}").into()));
+    }
     if let Some(at) = execution.killed_at {
         let by = execution.killed_by.as_deref().unwrap_or("somebody unknown");
         lines.push(("killed", format!("{} by {by}", moment(at)).into()));
@@ -263,7 +268,16 @@ mod tests {
     #[test]
     fn an_execution_is_shown_with_who_ended_it() {
         let now = "2026-05-01T08:35:00Z".parse().unwrap();
-        let lines = lines(&execution(), now);
+        let detail = api::ExecutionDetail {
+            execution: execution(),
+            results: Vec::new(),
+            params: [
+                ("region".to_owned(), Some("eu".to_owned())),
+                ("token".to_owned(), None),
+            ]
+            .into(),
+        };
+        let lines = lines(&detail, now);
         let text: Vec<String> = lines
             .iter()
             .map(|(label, cell)| format!("{label}: {}", cell.text))
