@@ -132,3 +132,6 @@ fn same_sqlite(config: &Config, store: &Path) -> bool {
 fn same_redb(config: &Config, store: &Path) -> bool {
     matches!(&config.catalog, config::Catalog::Redb { path } if path == store)
 }
+
+#[cfg(test)]
+mod secret_tests;
