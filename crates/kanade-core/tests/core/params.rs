@@ -37,8 +37,12 @@ fn deploy() -> Manifest {
 }
 
 async fn register(world: &World) {
-    let put = world.services.jobs.put(&deploy(), Precondition::Any, &operator());
-    put.await.unwrap();
+    world
+        .services
+        .jobs
+        .put(&deploy(), Precondition::Any, &operator())
+        .await
+        .unwrap();
 }
 
 fn plan(pcs: &[&str], params: Value) -> FanoutPlan {
@@ -65,8 +69,12 @@ async fn values_and_defaults_reach_the_agent_in_canonical_text_and_secrets_apart
     let mut world = World::new().await;
     register(&world).await;
     let plan = plan(&["pc-1"], json!({"depth": "03.0", "token": "hunter2"}));
-    let fired = world.services.fires.fire(&id("deploy"), &plan, &operator(), None);
-    let fired = fired.await.unwrap();
+    let fired = world
+        .services
+        .fires
+        .fire(&id("deploy"), &plan, &operator(), None)
+        .await
+        .unwrap();
     let command = next_command(&mut world.commands).await;
     let texts: Vec<(&str, &str)> = command
         .params
@@ -83,11 +91,15 @@ async fn values_and_defaults_reach_the_agent_in_canonical_text_and_secrets_apart
     assert!(!text.contains("hunter2"), "{text}");
     assert!(order.plan.params.is_empty());
     assert_eq!(order.params.shown()["token"], None);
-    let audit = world.store.audit(&kanade_ports::AuditQuery {
-        limit: 10,
-        ..Default::default()
-    });
-    let audit = audit.await.unwrap().items;
+    let audit = world
+        .store
+        .audit(&kanade_ports::AuditQuery {
+            limit: 10,
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .items;
     let payload = &audit[0].event.payload;
     assert_eq!(
         payload["params"],
@@ -196,8 +208,12 @@ async fn agents_that_would_run_it_without_parameters_are_refused_also_by_a_fire_
     }
     let mut all = FanoutPlan::default();
     all.target.all = true;
-    let fired = world.services.fires.fire(&id("deploy"), &all, &operator(), None);
-    let fired = fired.await.unwrap();
+    let fired = world
+        .services
+        .fires
+        .fire(&id("deploy"), &all, &operator(), None)
+        .await
+        .unwrap();
     let subjects = &fired.subjects;
     assert!(subjects.contains(&"commands.pc.new".to_owned()), "{subjects:?}");
     assert!(
