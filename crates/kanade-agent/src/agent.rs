@@ -23,6 +23,7 @@ use crate::{
     journal::{Journal, OpenError, Outgoing, RunRecord},
     knowledge::{Knowledge, WATCHED},
     outbox::Outbox,
+    params::Secrets,
     presence, process,
     report::Reporter,
     run::Run,
@@ -101,6 +102,7 @@ impl Agent {
         };
         let outbox = Outbox::new(Arc::clone(&journal), Arc::clone(&bus), Arc::clone(&clock));
         let outbox = outbox.await.map_err(unreadable)?;
+        journal.give_back().await.map_err(unreadable)?;
         let left_behind = journal.unreported().await.map_err(unreadable)?;
         let in_hand = InHand::default();
         in_hand.remember(journal.kills().await.map_err(unreadable)?);
@@ -159,7 +161,7 @@ impl Agent {
                 .take(command.request_id, command.exec_id.clone(), usize::MAX)
             {
                 let settle_in = shared.config.limits.settle_in;
-                shared.carry_out(record, hold, settle_in);
+                shared.carry_out(record, Secrets::default(), hold, settle_in);
             }
         }
         let pc_id = &shared.config.pc_id;
@@ -256,9 +258,15 @@ impl Shared {
     }
 
     /// Carries out a run that is in the journal.
-    pub(crate) fn carry_out(self: &Arc<Self>, record: RunRecord, hold: Hold, settle_in: Duration) {
+    pub(crate) fn carry_out(
+        self: &Arc<Self>,
+        record: RunRecord,
+        secrets: Secrets,
+        hold: Hold,
+        settle_in: Duration,
+    ) {
         self.work
-            .spawn(Run::new(Arc::clone(self), record, hold, settle_in).carry_out());
+            .spawn(Run::new(Arc::clone(self), record, secrets, hold, settle_in).carry_out());
     }
 
     /// One attempt to send what the journal could not keep. Whether the bus has it.

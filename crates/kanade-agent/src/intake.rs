@@ -18,6 +18,7 @@ use crate::{
     inbox::Inbox,
     journal::{Accepted, RunRecord},
     outbox::report,
+    params::Secrets,
 };
 
 /// Commands that go into the journal at the same time, so that they share a commit.
@@ -156,17 +157,19 @@ pub(crate) async fn take_in(
         }
     };
     let script = std::mem::take(&mut command.script);
+    let secrets = Secrets::take_from(&mut command);
     let record = RunRecord {
         result_id: ResultId(shared.ids.next()),
         command,
         accepted_at: shared.clock.now(),
         schedule,
         started: None,
+        has_secrets: !secrets.is_empty(),
     };
     match shared.journal.accept(record.clone(), script).await {
-        Ok(Accepted::New) => shared.carry_out(record, hold, Duration::ZERO),
+        Ok(Accepted::New) => shared.carry_out(record, secrets, hold, Duration::ZERO),
         // The disk has said that it did not keep it, and did.
-        Ok(Accepted::Unreported(record)) => shared.carry_out(*record, hold, Duration::ZERO),
+        Ok(Accepted::Unreported(record)) => shared.carry_out(*record, secrets, hold, Duration::ZERO),
         Ok(Accepted::Reported) => {
             tracing::debug!(job = %record.command.id, "a Command came again after its end");
         }

@@ -40,6 +40,7 @@ mod knowledge;
 mod logs;
 mod outbox;
 mod output;
+mod params;
 mod presence;
 mod process;
 mod report;

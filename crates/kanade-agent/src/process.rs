@@ -16,9 +16,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::output::SharedCapture;
 #[cfg(unix)]
 use crate::tree::{GRACE, RUN_ID_VARIABLE, Remains, Tree};
+use crate::{output::SharedCapture, params::Variables};
 
 #[cfg(target_os = "linux")]
 pub(crate) use crate::tree::ProcessMark;
@@ -41,6 +41,8 @@ pub(crate) struct Launch {
     pub(crate) script: String,
     pub(crate) cwd: Option<String>,
     pub(crate) run_as: RunAs,
+    /// What it finds in its environment.
+    pub(crate) variables: Variables,
     /// Names the run in the environment of its processes.
     pub(crate) run_id: String,
     /// Where the script is written for the interpreter to read; only the agent may look into it.
@@ -227,6 +229,7 @@ fn prepare(launch: Launch) -> Result<Prepared, CannotStart> {
                 command.env_remove(name);
             }
         }
+        command.envs(&launch.variables.0);
         command.env(RUN_ID_VARIABLE, &launch.run_id);
         if let Some(cwd) = &launch.cwd {
             command.current_dir(cwd);

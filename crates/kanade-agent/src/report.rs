@@ -163,6 +163,7 @@ mod tests {
             accepted_at: Timestamp::UNIX_EPOCH,
             schedule: None,
             started: None,
+            has_secrets: false,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     in_hand::Hold,
     journal::{Outgoing, RunRecord, Started},
     outbox::report,
+    params::Secrets,
     process::{self, Launch, Process},
     report::{Finished, NO_EXIT_CODE},
     schedules::Holding,
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) struct Run {
     shared: Arc<Shared>,
     record: RunRecord,
+    secrets: Secrets,
     hold: Hold,
     /// Kills that came while nobody listened get this long to come again before the run starts.
     settle_in: Duration,
@@ -39,12 +41,19 @@ enum End {
 }
 
 impl Run {
-    pub(crate) fn new(shared: Arc<Shared>, record: RunRecord, hold: Hold, settle_in: Duration) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        record: RunRecord,
+        secrets: Secrets,
+        hold: Hold,
+        settle_in: Duration,
+    ) -> Self {
         let holding = record.schedule.clone().zip(record.command.exec_id.clone());
         let holding = holding.map(|(schedule, exec_id)| shared.ticking.hold(schedule, exec_id));
         Self {
             shared,
             record,
+            secrets,
             hold,
             settle_in,
             _holding: holding,
@@ -136,6 +145,7 @@ impl Run {
             script,
             cwd: command.cwd.clone(),
             run_as: command.run_as,
+            variables: self.secrets.variables(command),
             run_id: self.record.result_id.to_string(),
             scripts: self.shared.scripts.clone(),
             output_limit: self.shared.config.limits.output_bytes,

@@ -1,6 +1,6 @@
 //! Agents: their groups and configuration, and what can be asked of them directly.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kanade_model::{
@@ -332,6 +332,8 @@ impl Agents {
             // Nobody waits for a run that starts later.
             deadline_at: Some(self.clock.now().plus(jitter + START_WITHIN)),
             staleness: Staleness::Unchecked,
+            params: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         };
         let mut results = self.bus.subscribe(&Subject::result(request_id).into()).await?;
         let payload = json!({ "request_id": request_id, "exec_id": request.exec_id, "shell": shell });

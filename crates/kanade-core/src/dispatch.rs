@@ -13,10 +13,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
-use kanade_model::{Command, ExecId, RequestId, SendId, TargetState, Timestamp};
+use kanade_model::{Command, ExecId, ParamText, RequestId, SendId, TargetState, Timestamp};
 use kanade_ports::{
-    Addressee, Bus, BusError, BusErrorKind, Change, ChangeSet, Clock, Execution, ExecutionStore, MessageId,
-    Order, Send,
+    Addressee, Bus, BusError, BusErrorKind, Change, ChangeSet, Clock, ErrorKind, Execution, ExecutionStore,
+    MessageId, Order, Send,
 };
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::{
     Committer,
     error::{Result, chain},
     retained::Retained,
+    secrets::Secrets,
 };
 
 /// The most sends kept in memory; the rest is read from the store when these have gone out.
@@ -49,6 +50,7 @@ struct Shared {
     committer: Committer,
     /// Where Commands are retained for agents that are away.
     retained: Option<Retained>,
+    secrets: Secrets,
     queue: Mutex<Queue>,
     wake: Notify,
     stripes: [AsyncMutex<()>; STRIPES],
@@ -75,6 +77,7 @@ impl Dispatcher {
         clock: Arc<dyn Clock>,
         committer: Committer,
         retained: Option<Retained>,
+        secrets: Secrets,
     ) -> Self {
         Self(Arc::new(Shared {
             store,
@@ -82,6 +85,7 @@ impl Dispatcher {
             clock,
             committer,
             retained,
+            secrets,
             queue: Mutex::new(Queue {
                 sends: BTreeMap::new(),
                 behind: true,
@@ -144,7 +148,9 @@ impl Dispatcher {
         let Some((execution, order)) = self.0.what_to_send(exec).await? else {
             return Ok(false);
         };
-        let template = Template::new(&execution, &order);
+        let Some(template) = self.0.template(&execution, &order).await? else {
+            return Ok(false);
+        };
         self.0
             .send(&execution, &order, &template, &to, request, request.0)
             .await?;
@@ -261,14 +267,18 @@ impl Dispatcher {
         let owed = owed
             .into_iter()
             .filter(|owed| execution.course.lets_out(owed.send.wave));
-        let template = Template::new(&execution, &order);
+        let template = self.0.template(&execution, &order).await?;
         let (failed, failure) = (AtomicBool::new(false), Mutex::new(None));
         let send = async |owed: Owed| {
             // What is in flight is waited for, so that nothing leaves later; nothing new is begun.
             if failed.load(Ordering::Relaxed) {
                 return None;
             }
-            match self.0.settle(&execution, &order, &template, &owed).await {
+            let settled = match &template {
+                Some(template) => self.0.settle(&execution, &order, template, &owed).await,
+                None => Ok(()),
+            };
+            match settled {
                 Ok(()) => Some(owed.send.send_id),
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);
@@ -316,6 +326,19 @@ impl Shared {
             return Ok(None);
         }
         Ok(self.store.order(exec).await?.map(|order| (execution, order)))
+    }
+
+    /// The Commands of an execution. None when its secrets cannot be opened and never will be: trying again would fail
+    /// again, so its targets expire.
+    async fn template(&self, execution: &Execution, order: &Order) -> Result<Option<Template>> {
+        match self.secrets.open(&execution.exec_id, &order.params).await {
+            Ok(secrets) => Ok(Some(Template::new(execution, order, secrets))),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::error!(exec = %execution.exec_id, error = %chain(&error), "a command cannot be sent");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Publishes what is still owed. What can never be published counts as settled.
@@ -394,9 +417,12 @@ struct Template {
 }
 
 impl Template {
-    fn new(execution: &Execution, order: &Order) -> Self {
+    fn new(execution: &Execution, order: &Order, secrets: BTreeMap<String, ParamText>) -> Self {
         let blank = RequestId(Uuid::nil());
-        let command: Command = order.command(&execution.exec_id, blank);
+        let command = Command {
+            secrets,
+            ..order.command(&execution.exec_id, blank)
+        };
         let encoded = serde_json::to_vec(&command).expect("a command has string keys only");
         // Unescaped quotes stand around keys and values only, so no script can hold this text.
         let field = format!("\"request_id\":\"{blank}\"");
@@ -422,7 +448,7 @@ impl Template {
 mod tests {
     use super::*;
     use kanade_model::{FanoutPlan, RunAs, Shell, Staleness};
-    use kanade_ports::{Counts, Course, Limits};
+    use kanade_ports::{Counts, Course, Limits, OrderParams};
 
     #[test]
     fn a_template_fills_in_the_request_id_whatever_the_script_says() {
@@ -441,6 +467,10 @@ mod tests {
             inventory: None,
             description: None,
             plan: FanoutPlan::default(),
+            params: OrderParams {
+                plain: BTreeMap::from([("p".into(), ParamText(script.into()))]),
+                ..OrderParams::default()
+            },
         };
         let execution = Execution {
             exec_id: "e-1".parse().unwrap(),
@@ -462,7 +492,7 @@ mod tests {
             course: Course::default(),
         };
         let request = RequestId(Uuid::from_u128(0x1234));
-        let encoded = Template::new(&execution, &order).for_request(request);
+        let encoded = Template::new(&execution, &order, BTreeMap::new()).for_request(request);
         let command: Command = serde_json::from_slice(&encoded).unwrap();
         assert_eq!(command, order.command(&execution.exec_id, request));
     }

@@ -9,15 +9,19 @@ use std::{
 use kanade_model::{
     AgentGroups, AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration,
     Invalid, JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, SlotState, Timestamp,
-    Version, api,
+    Version, api, param, params_unknown_to,
 };
 use kanade_ports::{
     Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
-    MAX_LIMIT, NewExecution, NewTarget, Order, Outcome, Precondition, Send, SendState, SlotRecord,
+    MAX_LIMIT, NewExecution, NewTarget, Order, OrderParams, Outcome, Precondition, Send, SendState,
+    SlotRecord,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result};
+use crate::{
+    Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result,
+    secrets::Secrets,
+};
 
 /// Up to so many agents are looked up each by itself.
 const ASKED_ONE_BY_ONE: usize = 16;
@@ -35,6 +39,7 @@ pub struct Fires {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) secrets: Secrets,
 }
 
 /// A caller's key that makes its fire repeatable, and the digest of what it asked for.
@@ -94,8 +99,8 @@ impl Fires {
     /// Fires a job. With `repeatable`, a repetition answers what the first request led to.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Invalid`] for a plan that aims at nobody,
-    /// [`Error::KeyReused`]. After an `Indeterminate` error the execution may exist; a key tells.
+    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Invalid`] for a plan that aims at nobody and for
+    /// parameters that do not fit, [`Error::KeyReused`]. After an `Indeterminate` error the execution may exist; a key tells.
     pub async fn firing(
         &self,
         job: &JobId,
@@ -107,6 +112,7 @@ impl Fires {
             fired,
             repeated: true,
         };
+        let repeatable = self.secrets.keyed(repeatable, plan).await?;
         if let Some(repeatable) = &repeatable
             && let Some(fired) = self.fired_before(repeatable).await?
         {
@@ -221,9 +227,13 @@ impl Fires {
         if status.is_some_and(|stored| stored.document == ScriptStatus::Revoked) {
             return Err(Error::Revoked(job.clone()));
         }
+        let values = param::resolve(&manifest.params, &plan.params)?;
+        self.secrets.check(&values)?;
+        let has_params = !values.is_empty();
         let now = self.clock.now();
-        let (targets, mut sends) = self.resolve(&exec_id, plan, only, now).await?;
-        let too_old = self.too_old(&manifest, &targets).await?;
+        let params = self.secrets.seal(&exec_id, values).await?;
+        let (targets, mut sends) = self.resolve(&exec_id, plan, only, now, has_params).await?;
+        let too_old = self.too_old(&manifest, has_params, &targets).await?;
         if let Some((pc, why)) = too_old.first_key_value()
             && too_old.len() == targets.len()
         {
@@ -240,18 +250,22 @@ impl Fires {
             .collect();
         let target_count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         let refused = refusals(&exec_id, &manifest, &targets, &too_old, now);
+        let shown = in_short(&params);
         let new = NewExecution {
             exec_id: exec_id.clone(),
             initiated_by: caller.name().to_owned(),
             initiated_at: now,
             limits: limits(&manifest, plan, &self.settings),
-            order: order(&manifest, plan),
+            order: order(&manifest, plan, params),
             targets,
             sends,
         };
         self.pin(job, &manifest.version).await?;
-        let payload =
+        let mut payload =
             json!({ "exec_id": exec_id, "version": manifest.version, "target_count": target_count });
+        if has_params {
+            payload["params"] = shown;
+        }
         let audit = self
             .audit
             .entry(caller, AuditAction::Exec, Some(job.to_string()), payload);
@@ -318,6 +332,7 @@ impl Fires {
         plan: &FanoutPlan,
         only: Option<&BTreeSet<PcId>>,
         now: Timestamp,
+        has_params: bool,
     ) -> Result<(Vec<NewTarget>, Vec<Send>)> {
         let mut recipients = Recipients {
             fires: self,
@@ -342,7 +357,12 @@ impl Fires {
         } else if plan.target.all {
             let mut pcs = self.known_agents().await?;
             pcs.extend(plan.target.pcs.iter().cloned());
-            recipients.send_all(pcs, now);
+            if has_params {
+                // Heard by all, it would be run without parameters by agents that know none.
+                recipients.send_each(pcs, 0, now);
+            } else {
+                recipients.send_all(pcs, now);
+            }
         } else {
             let mut pcs = self.members(&plan.target.groups);
             pcs.extend(plan.target.pcs.iter().cloned());
@@ -377,14 +397,19 @@ impl Fires {
 
     /// The targets whose agents are known to be too old for this job, and why. They would drop its Commands, or say that
     /// they had run what they had not.
-    async fn too_old(&self, manifest: &Manifest, targets: &[NewTarget]) -> Result<BTreeMap<PcId, String>> {
+    async fn too_old(
+        &self,
+        manifest: &Manifest,
+        has_params: bool,
+        targets: &[NewTarget],
+    ) -> Result<BTreeMap<PcId, String>> {
         let mut too_old = BTreeMap::new();
         let execute = &manifest.execute;
-        if execute.shell.known_since().is_none() && execute.run_as.is_default() {
+        if execute.shell.known_since().is_none() && execute.run_as.is_default() && !has_params {
             return Ok(too_old);
         }
         let mut judge = |agent: Agent| {
-            if let Some(why) = cannot_run(&agent, execute) {
+            if let Some(why) = cannot_run(&agent, execute, has_params) {
                 too_old.insert(agent.pc_id, why);
             }
         };
@@ -469,7 +494,7 @@ impl Recipients<'_> {
 }
 
 /// Why this agent is too old for it, if it is.
-fn cannot_run(agent: &Agent, execute: &Execute) -> Option<String> {
+fn cannot_run(agent: &Agent, execute: &Execute, has_params: bool) -> Option<String> {
     let version = agent.agent_version.as_deref()?;
     let windows = agent
         .os_family
@@ -479,6 +504,7 @@ fn cannot_run(agent: &Agent, execute: &Execute) -> Option<String> {
         .shell
         .unknown_to(version)
         .or_else(|| execute.run_as.pretended_by(version, windows))
+        .or_else(|| has_params.then(|| params_unknown_to(version)).flatten())
 }
 
 /// What is recorded of the targets that cannot run it, with the fire.
@@ -524,7 +550,7 @@ fn nobody(plan: &FanoutPlan) -> Invalid {
     }
 }
 
-fn order(manifest: &Manifest, plan: &FanoutPlan) -> Order {
+fn order(manifest: &Manifest, plan: &FanoutPlan, params: OrderParams) -> Order {
     Order {
         job_id: manifest.id.clone(),
         version: manifest.version.clone(),
@@ -538,8 +564,26 @@ fn order(manifest: &Manifest, plan: &FanoutPlan) -> Order {
         staleness: manifest.staleness,
         inventory: manifest.inventory.clone(),
         description: manifest.description.clone(),
-        plan: plan.clone(),
+        plan: FanoutPlan {
+            params: BTreeMap::new(),
+            ..plan.clone()
+        },
+        params,
     }
+}
+
+/// The parameters for the audit trail: null for what is secret, and the beginning of what is long.
+fn in_short(params: &OrderParams) -> Value {
+    const SHOWN: usize = 200;
+    let cut = |text: String| match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    };
+    params
+        .shown()
+        .into_iter()
+        .map(|(name, text)| (name, Value::from(text.map(cut))))
+        .collect()
 }
 
 fn limits(manifest: &Manifest, plan: &FanoutPlan, settings: &Settings) -> Limits {

@@ -47,6 +47,7 @@ impl Import {
                 staleness: Staleness::default(),
                 inventory: None,
                 description: None,
+                params: kanade_ports::OrderParams::default(),
                 plan: FanoutPlan::default(),
             },
             // Nobody knows how long its runs may take; what agents keep for so long they may also run for so long.

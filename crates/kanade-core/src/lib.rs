@@ -35,6 +35,7 @@ mod releases;
 mod retained;
 mod scheduler;
 mod schedules;
+mod secrets;
 mod services;
 mod settings;
 pub mod shape;

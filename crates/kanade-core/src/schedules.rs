@@ -1,7 +1,7 @@
 //! Schedules as documents.
 
 use kanade_model::{
-    AuditAction, Caller, Invalid, Manifest, RunsOn, Schedule, ScheduleId, ScriptStatus, Timestamp,
+    AuditAction, Caller, Invalid, Manifest, RunsOn, Schedule, ScheduleId, ScriptStatus, Timestamp, param,
 };
 use kanade_ports::{Precondition, Revision};
 use serde_json::{Value, json};
@@ -127,12 +127,13 @@ impl Schedules {
             .into());
         }
         let _held = self.references.lock().await;
-        if self
+        let job = self
             .documents
             .read::<Manifest>(&(&schedule.job_id).into())
-            .await?
-            .is_none()
-        {
+            .await?;
+        if let Some(job) = job {
+            param::check_scheduled(&job.document.params, &schedule.params)?;
+        } else {
             return Err(Invalid::new(
                 "job_id",
                 schedule.job_id.as_str(),

@@ -8,7 +8,7 @@ use std::{
 
 use kanade_model::{PcId, api::BusRecord};
 use kanade_ports::{
-    Bus, Catalog, Clock, Durable, ExecutionStore, Ids, Releases, Resources, RetainedCommands,
+    Bus, Catalog, Clock, Durable, ExecutionStore, Ids, KeyKeeper, Releases, Resources, RetainedCommands,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -20,6 +20,7 @@ use crate::{
     presence::{Absences, Admissions, Alive, Presence},
     project::{Progress, Projector},
     retained::{Clearing, Retained},
+    secrets::Secrets,
     upkeep::Upkeep,
     view::ChangeObserver,
 };
@@ -50,6 +51,8 @@ pub struct Abilities {
     pub releases: Option<Arc<dyn Releases>>,
     /// There is a broker that can be looked at.
     pub resources: Option<Arc<dyn Resources>>,
+    /// There is a place for the key that seals secrets.
+    pub secrets: Option<Arc<dyn KeyKeeper>>,
 }
 
 /// The services of a server. Cheap to clone.
@@ -141,12 +144,14 @@ impl Services {
 
         let documents = Documents::new(Arc::clone(&catalog), view.clone(), Arc::clone(&clock));
         let audit = Audit::new(committer.clone(), Arc::clone(&clock), Arc::clone(&ids));
+        let secrets = Secrets::new(abilities.secrets.clone(), abilities.retained.is_some());
         let dispatcher = Dispatcher::new(
             Arc::clone(&store),
             Arc::clone(&bus),
             Arc::clone(&clock),
             committer.clone(),
             retained.clone(),
+            secrets.clone(),
         );
         let references = Arc::default();
         let progress = Progress::default();
@@ -170,6 +175,7 @@ impl Services {
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
             settings: Arc::clone(&settings),
+            secrets,
         };
         let kills = Kills {
             store: Arc::clone(&store),

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, Gate, GateState, GroupName, Heartbeat, HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus, SlotState, Target, TargetState, Timestamp, Version, WaveStatus,
+    AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, Gate, GateState,
+    GroupName, Heartbeat, HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId,
+    ScriptStatus, SlotState, Target, TargetState, Timestamp, Version, WaveStatus,
 };
 
 macro_rules! body {
@@ -123,6 +125,8 @@ body! {
         pub execution: Execution,
         /// Its newest runs, 1,000 at most; `GET /api/results?exec_id=` lists all.
         pub results: Vec<RunHead>,
+        /// The values of its parameters; null for a secret one.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] pub params: BTreeMap<String, Option<String>>,
     }
 
     /// A run without its output.

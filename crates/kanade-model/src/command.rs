@@ -1,8 +1,10 @@
 //! What an agent is told to run.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecId, HumanDuration, JobId, RequestId, Timestamp, Version};
+use crate::{ExecId, HumanDuration, JobId, RequestId, Timestamp, Version, param::ParamText};
 
 /// One order to run a script. Travels on `commands.all` and `commands.pc.{pc_id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,22 @@ pub struct Command {
     /// How fresh the agent's knowledge of revocations must be.
     #[serde(default)]
     pub staleness: Staleness,
+    /// What the script finds in its environment, by the names of the parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, ParamText>,
+    /// The same for what is secret: an agent keeps it in memory only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, ParamText>,
+}
+
+/// Why an agent of this version cannot run a job with parameters, if it cannot: it would run it without them.
+pub fn params_unknown_to(agent_version: &str) -> Option<String> {
+    is_before(agent_version, &FIRST_OF_OURS).then(|| {
+        format!(
+            "its agent is {agent_version} and would run it without its parameters; {FIRST_OF_OURS} is the first that \
+             passes them"
+        )
+    })
 }
 
 /// The first version of the agent that says what it cannot do.
@@ -178,6 +196,7 @@ mod tests {
                 "{version}"
             );
             assert_eq!(RunAs::User.pretended_by(version, true), None, "{version}");
+            assert_eq!(params_unknown_to(version).is_some(), old, "{version}");
             assert_eq!(RunAs::System.pretended_by(version, false), None, "{version}");
         }
     }
@@ -188,7 +207,8 @@ mod tests {
             "id": "backup", "version": "1.0.0", "request_id": "00000000-0000-0000-0000-000000000007",
             "exec_id": "e-1", "shell": "sh", "script": "true", "timeout_secs": 30, "jitter_secs": 5,
             "run_as": "system_gui", "cwd": "/tmp", "deadline_at": "2026-05-01T08:30:00Z",
-            "staleness": {"mode": "strict", "max_cache_age": "5m"}
+            "staleness": {"mode": "strict", "max_cache_age": "5m"},
+            "params": {"region": "eu"}, "secrets": {"token": "t"}
         });
         let command: Command = serde_json::from_value(full.clone()).unwrap();
         assert_eq!(serde_json::to_value(&command).unwrap(), full);

@@ -16,6 +16,7 @@ mod invalid;
 mod inventory;
 mod manifest;
 mod message;
+pub mod param;
 mod plan;
 mod schedule;
 mod state;
@@ -23,7 +24,7 @@ mod subject;
 mod time;
 
 pub use audit::{AuditAction, AuditEvent, Caller};
-pub use command::{Command, RunAs, Shell, Staleness};
+pub use command::{Command, RunAs, Shell, Staleness, params_unknown_to};
 pub use config::{AgentGroups, ConfigScope, EffectiveConfig, ScriptStatus, effective_config};
 pub use cron::{Cron, TimeZone};
 pub use duration::HumanDuration;
@@ -35,6 +36,7 @@ pub use manifest::{Execute, Manifest};
 pub use message::{
     Ended, EventKill, EventSkipped, EventStarted, ExecResult, Heartbeat, LogsRequest, SkipReason,
 };
+pub use param::{Param, ParamText, ParamType, ParamValue, ParamValues, Params};
 pub use plan::{FanoutPlan, Gate, Ratio, Rollout, Strategy, Target, Wave};
 pub use schedule::{Mode, Overlap, RunsOn, Schedule};
 pub use state::{ExecutionStatus, GateState, Receipt, RunState, SlotState, TargetState, WaveStatus};

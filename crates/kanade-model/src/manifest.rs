@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HumanDuration, Invalid, InventoryHints, JobId, RunAs, Shell, Staleness, Version};
+use crate::{
+    HumanDuration, Invalid, InventoryHints, JobId, RunAs, Shell, Staleness, Version,
+    param::{self, Params},
+};
 
 /// The document of a job. Readers in existing fleets refuse unknown top-level fields, so whatever is
 /// unset is left out.
@@ -27,6 +30,9 @@ pub struct Manifest {
     /// How fresh an agent's knowledge of revocations must be.
     #[serde(default, skip_serializing_if = "Staleness::is_default")]
     pub staleness: Staleness,
+    /// What a fire may or must supply, by name.
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    pub params: Params,
 }
 
 /// What a job runs.
@@ -82,7 +88,7 @@ impl Manifest {
                 "512 KiB at most",
             ));
         }
-        Ok(())
+        param::check(&self.params)
     }
 }
 
@@ -107,7 +113,8 @@ mod tests {
             "id": "hw", "version": "2", "description": "hardware", "require_approval": true,
             "execute": {"shell": "pwsh", "script": "x", "timeout": "1h 5m", "run_as": "user", "cwd": "C:\\"},
             "inventory": {"display": [{"field": "ram", "label": "RAM", "type": "bytes"}], "summary": "ram"},
-            "staleness": {"mode": "unchecked"}
+            "staleness": {"mode": "unchecked"},
+            "params": {"region": {"type": "choice", "choices": ["eu", "us"], "default": "eu"}}
         });
         let manifest: Manifest = serde_json::from_value(full.clone()).unwrap();
         assert_eq!(serde_json::to_value(&manifest).unwrap(), full);
@@ -120,8 +127,10 @@ mod tests {
             ("/version", json!("one two"), "version"),
             ("/execute/timeout", json!("0s"), "execute.timeout"),
             ("/execute/script", json!("  "), "execute.script"),
+            ("/params", json!({"Region": {"type": "string"}}), "params.Region"),
         ] {
             let mut document = minimal();
+            document["params"] = json!({});
             *document.pointer_mut(pointer).unwrap() = value;
             let manifest: Manifest = serde_json::from_value(document).unwrap();
             assert_eq!(manifest.check().unwrap_err().field, field);

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupName, HumanDuration, Invalid, PcId, Timestamp};
+use crate::{GroupName, HumanDuration, Invalid, PcId, Timestamp, param::ParamValues};
 
 /// The body of a fire.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct FanoutPlan {
     /// Not started after this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Timestamp>,
+    /// Values for the parameters of the job.
+    #[serde(default, skip_serializing_if = "ParamValues::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
+    pub params: ParamValues,
 }
 
 /// A set of agents.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Cron, FanoutPlan, HumanDuration, Invalid, JobId, Rollout, ScheduleId, Target, TimeZone, Timestamp,
+    param::ParamValues,
 };
 
 /// The document of a schedule. The fields of a [`FanoutPlan`] stand inline.
@@ -33,6 +34,10 @@ pub struct Schedule {
     /// Not started after this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Timestamp>,
+    /// Values for the parameters of the job; no secret ones.
+    #[serde(default, skip_serializing_if = "ParamValues::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
+    pub params: ParamValues,
     /// Which targets a slot fires at.
     #[serde(default)]
     pub mode: Mode,
@@ -125,6 +130,7 @@ impl Schedule {
             rollout: self.rollout.clone(),
             jitter: self.jitter,
             deadline_at: self.deadline_at,
+            params: self.params.clone(),
         }
     }
 
@@ -161,6 +167,10 @@ impl Schedule {
             ..error
         })?;
         self.timing()?;
+        if self.runs_on == RunsOn::Agent && !self.params.is_empty() {
+            let allowed = "none with `runs_on: agent`: agents that tick by themselves know no parameters";
+            return Err(Invalid::new("params", "", allowed));
+        }
         match self.catch_up {
             Some(HumanDuration(window)) if window > Self::LONGEST_CATCH_UP => Err(Invalid::new(
                 "catch_up",

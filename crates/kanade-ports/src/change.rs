@@ -188,7 +188,11 @@ impl Change {
         const RECORD: usize = 256;
         RECORD
             + match self {
-                Self::Fire(new) => new.order.script.len() + (new.targets.len() + new.sends.len()) * RECORD,
+                Self::Fire(new) => {
+                    new.order.script.len()
+                        + new.order.params.weight()
+                        + (new.targets.len() + new.sends.len()) * RECORD
+                }
                 Self::TakeOver(past) => past.order.script.len(),
                 Self::RunFinished(result) => result.stdout.len() + result.stderr.len(),
                 Self::DeadLetter(letter) => letter.payload.len(),

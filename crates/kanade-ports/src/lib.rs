@@ -19,6 +19,7 @@ mod record;
 mod releases;
 mod resources;
 mod retained;
+mod seal;
 mod slot;
 mod steering;
 mod store;
@@ -50,6 +51,7 @@ pub use record::{
 pub use releases::{Measure, Program, Release, ReleaseReader, Releases};
 pub use resources::{Resource, ResourceKind, Resources};
 pub use retained::{RetainedCommand, RetainedCommands, RetainedEvent, Sequence};
+pub use seal::{KeyKeeper, OrderParams, SealingKey};
 pub use slot::{ScheduleCursor, SlotQuery, SlotRecord, Success};
 pub use store::ExecutionStore;
 pub use working::{Needs, Row, Rows, WorkingSet};

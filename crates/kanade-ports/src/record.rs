@@ -1,6 +1,6 @@
 //! What a store keeps. Every record is a plain value that a backend writes as it likes.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kanade_model::{
     AuditEvent, Command, EventStarted, ExecId, ExecutionStatus, FanoutPlan, InventoryHints, JobId, PcId,
@@ -10,7 +10,7 @@ use kanade_model::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Course;
+use crate::{Course, OrderParams};
 
 /// One firing of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +204,9 @@ pub struct Order {
     pub description: Option<String>,
     /// At whom it was aimed, as it was asked for.
     pub plan: FanoutPlan,
+    /// What it gives to the script. `plan` holds none of it.
+    #[serde(default, skip_serializing_if = "OrderParams::is_empty")]
+    pub params: OrderParams,
 }
 
 impl Order {
@@ -213,7 +216,7 @@ impl Order {
         !self.plan.target.is_empty() || self.plan.rollout.is_some()
     }
 
-    /// The Command for one subject.
+    /// The Command for one subject, without what is secret.
     pub fn command(&self, exec_id: &ExecId, request_id: RequestId) -> Command {
         Command {
             id: self.job_id.clone(),
@@ -228,6 +231,8 @@ impl Order {
             cwd: self.cwd.clone(),
             deadline_at: self.deadline_at,
             staleness: self.staleness,
+            params: self.params.plain.clone(),
+            secrets: BTreeMap::new(),
         }
     }
 }

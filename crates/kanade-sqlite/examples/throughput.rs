@@ -149,6 +149,7 @@ fn execution(number: usize) -> Result<NewExecution, Box<dyn std::error::Error>> 
             inventory: None,
             description: None,
             plan: FanoutPlan::default(),
+            params: kanade_ports::OrderParams::default(),
         },
         limits: Limits {
             start_within_secs: 600,

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use kanade_core::{Abilities, Ports};
-use kanade_files::FileReleases;
+use kanade_files::{FileReleases, KeyFile};
 use kanade_memory::{EmbeddedBus, MemoryCatalog, MemoryStore};
 use kanade_nats::Nats;
 use kanade_ports::{Bus, Catalog, Clock, ExecutionStore, Ids, Releases, SystemClock, SystemIds};
@@ -87,6 +87,7 @@ impl Deployment {
         };
         let abilities = Abilities {
             releases: Some(releases),
+            secrets: Some(Arc::new(KeyFile::new(config.data_path(Path::new("secrets.key"))))),
             resources: nats.as_ref().map(Nats::resources),
             retained: matches!(config.bus, config::Bus::Nats).then(|| connected(nats.as_ref()).retained()),
         };
@@ -131,3 +132,6 @@ fn same_sqlite(config: &Config, store: &Path) -> bool {
 fn same_redb(config: &Config, store: &Path) -> bool {
     matches!(&config.catalog, config::Catalog::Redb { path } if path == store)
 }
+
+#[cfg(test)]
+mod secret_tests;

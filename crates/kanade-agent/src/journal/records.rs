@@ -38,7 +38,7 @@ pub(crate) const MOST_KILLS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunRecord {
     pub(crate) result_id: ResultId,
-    /// What was ordered, without the script.
+    /// What was ordered, without the script and without what is secret.
     pub(crate) command: Command,
     pub(crate) accepted_at: Timestamp,
     /// The schedule of which this agent itself has fired a slot.
@@ -46,6 +46,9 @@ pub(crate) struct RunRecord {
     pub(crate) schedule: Option<ScheduleId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) started: Option<Started>,
+    /// It cannot be started in another life of the agent, which does not know them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_secrets: bool,
 }
 
 /// A run whose process has been started, or was about to be.
@@ -218,6 +221,30 @@ impl Journal {
             if tx.open_table(RUNS)?.remove(key)?.is_some() {
                 tx.open_table(SCRIPTS)?.remove(key)?;
                 append(tx, &messages)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets the runs that have not started and cannot any more, because their secrets are gone, as if they had never
+    /// come: the server sends them again.
+    pub(crate) async fn give_back(&self) -> Result<(), JournalError> {
+        self.write(|tx| {
+            let mut runs = tx.open_table(RUNS)?;
+            let mut given_back = Vec::new();
+            for row in runs.iter()? {
+                let (key, run) = row?;
+                let run: RunRecord = decode(run.value())?;
+                if run.has_secrets && run.started.is_none() {
+                    given_back.push((key.value(), run.accepted_at.as_micros()));
+                }
+            }
+            for (key, at) in given_back {
+                runs.remove(key)?;
+                tx.open_table(SCRIPTS)?.remove(key)?;
+                tx.open_table(SEEN)?.remove(key)?;
+                tx.open_table(SEEN_AT)?.remove((at, key))?;
             }
             Ok(())
         })

@@ -38,6 +38,7 @@ fn run(number: u128) -> RunRecord {
         accepted_at: at(0),
         schedule: None,
         started: None,
+        has_secrets: false,
     }
 }
 

@@ -7,6 +7,7 @@ mod backlog;
 mod delivery;
 mod groups;
 mod kills;
+mod params;
 mod presence;
 mod restart;
 mod runs;

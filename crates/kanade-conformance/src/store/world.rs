@@ -246,6 +246,7 @@ pub(crate) fn order(job: &str) -> Order {
         inventory: None,
         description: None,
         plan: FanoutPlan::default(),
+        params: kanade_ports::OrderParams::default(),
     }
 }
 

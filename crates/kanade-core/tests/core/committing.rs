@@ -38,6 +38,7 @@ fn poison() -> ChangeSet {
             inventory: None,
             description: None,
             plan: kanade_model::FanoutPlan::default(),
+            params: kanade_ports::OrderParams::default(),
         },
         limits: kanade_ports::Limits {
             start_within_secs: 1,

@@ -9,6 +9,7 @@ mod documents;
 mod firing;
 mod holding;
 mod killing;
+mod params;
 mod presence;
 mod projecting;
 mod retained;

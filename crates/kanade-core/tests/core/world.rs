@@ -25,7 +25,7 @@ use kanade_ports::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::broker::Broker;
+use crate::{broker::Broker, params::Keeper};
 
 /// No condition takes longer than this.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -40,19 +40,28 @@ pub(crate) struct World {
     pub(crate) commands: Subscription,
     /// Retains Commands, where the deployment does.
     pub(crate) broker: Option<Arc<Broker>>,
+    keeper: Arc<Keeper>,
     running: Running,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
-        Self::start(clock, Arc::default(), Arc::default(), None, 1).await
+        Self::start(clock, Arc::default(), Arc::default(), None, Arc::default(), 1).await
     }
 
     /// A world in which a broker retains Commands.
     pub(crate) async fn with_broker() -> Self {
         let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
-        Self::start(clock, Arc::default(), Arc::default(), Some(Arc::default()), 1).await
+        Self::start(
+            clock,
+            Arc::default(),
+            Arc::default(),
+            Some(Arc::default()),
+            Arc::default(),
+            1,
+        )
+        .await
     }
 
     async fn start(
@@ -60,6 +69,7 @@ impl World {
         store: Arc<FaultyStore>,
         catalog: Arc<FaultyCatalog>,
         broker: Option<Arc<Broker>>,
+        keeper: Arc<Keeper>,
         seed: u64,
     ) -> Self {
         let bus = Arc::new(EmbeddedBus::new());
@@ -72,6 +82,7 @@ impl World {
             ids: Arc::new(SeededIds::new(seed)),
             abilities: Abilities {
                 retained: broker.clone().map(|broker| broker.on(&bus)),
+                secrets: Some(keeper.clone()),
                 ..Abilities::default()
             },
         };
@@ -84,6 +95,7 @@ impl World {
             bus,
             commands,
             broker,
+            keeper,
             running,
         };
         world
@@ -105,13 +117,14 @@ impl World {
             store,
             catalog,
             broker,
+            keeper,
             running,
             ..
         } = self;
         drop(services);
         running.stop(DEADLINE).await;
         meanwhile();
-        Self::start(clock, store, catalog, broker, 2).await
+        Self::start(clock, store, catalog, broker, keeper, 2).await
     }
 
     async fn bus_has_listeners(&self) -> bool {

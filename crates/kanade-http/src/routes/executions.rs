@@ -32,7 +32,7 @@ const DEFAULT_TARGETS: usize = 100;
     responses(
         (status = 200, description = "It is recorded and on its way", body = api::Fired,
             headers(("Idempotency-Replayed" = String, description = "`true` when this was answered before"))),
-        (status = 400, description = "The plan cannot be read or aims at nobody"),
+        (status = 400, description = "The plan cannot be read or aims at nobody, or a parameter does not fit"),
         (status = 404, description = "No such job"),
         (status = 409, description = "The job is revoked"),
         (status = 422, description = "The key came with another request before"),
@@ -115,6 +115,7 @@ pub(super) async fn get(
         ..RunQuery::default()
     };
     let runs = store.runs(&query).await?;
+    let order = store.order(&id).await?;
     Ok(Json(api::ExecutionDetail {
         execution: shape::execution(execution),
         results: runs
@@ -122,6 +123,7 @@ pub(super) async fn get(
             .into_iter()
             .map(|record| shape::run_head(record.run))
             .collect(),
+        params: order.map(|order| order.params.shown()).unwrap_or_default(),
     }))
 }
 

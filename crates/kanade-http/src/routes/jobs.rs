@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, response::IntoResponse};
 use http::StatusCode;
 use kanade_core::{Jobs, Kills, ListedJob};
-use kanade_model::{Caller, JobId, Manifest, api};
+use kanade_model::{Caller, JobId, Manifest, Param, ParamValue, api};
 
 use crate::{
     extract::{
@@ -31,7 +31,10 @@ pub(super) async fn list(
 ) -> Result<Linked<Vec<api::Job>>, Problem> {
     let after = page.after(LIST)?;
     let id = |job: &ListedJob| job.manifest.document.id.to_string();
-    let bytes = |job: &ListedJob| ENVELOPE + job.manifest.document.execute.script.len();
+    let bytes = |job: &ListedJob| {
+        let Manifest { execute, params, .. } = &job.manifest.document;
+        ENVELOPE + execute.script.len() + params.values().map(declaration).sum::<usize>()
+    };
     let listed = by_id(jobs.list().await, page.limit(), after.as_ref(), id, bytes);
     Ok(page.answer(LIST, listed.map(shape)))
 }
@@ -159,6 +162,17 @@ pub(super) async fn kill(
 ) -> Result<StatusCode, Problem> {
     kills.job(&id, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// About how many bytes the declaration of a parameter takes.
+fn declaration(param: &Param) -> usize {
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let default = match &param.default {
+        Some(ParamValue::Text(text)) => text.len(),
+        _ => 0,
+    };
+    let choices: usize = param.choices.iter().map(String::len).sum();
+    ENVELOPE / 8 + length(&param.description) + length(&param.pattern) + choices + default
 }
 
 fn shape(job: ListedJob) -> api::Job {

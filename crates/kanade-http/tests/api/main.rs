@@ -25,6 +25,7 @@ mod limits;
 mod log;
 mod openapi;
 mod paging;
+mod params;
 mod problems;
 mod releases;
 mod remote;

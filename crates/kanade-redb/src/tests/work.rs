@@ -103,6 +103,7 @@ pub(super) fn sets(step: usize) -> Vec<ChangeSet> {
             inventory: None,
             description: None,
             plan: FanoutPlan::default(),
+            params: kanade_ports::OrderParams::default(),
         },
         limits: Limits {
             start_within_secs: 600,

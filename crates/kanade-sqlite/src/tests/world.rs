@@ -65,6 +65,7 @@ pub(super) fn order() -> Order {
         inventory: None,
         description: None,
         plan: FanoutPlan::default(),
+        params: kanade_ports::OrderParams::default(),
     }
 }
 

@@ -1,18 +1,18 @@
 //! `kanade exec`: fires a job and, if asked to, stays until its runs have ended.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
 use kanade_client::{Client, Error};
 use kanade_model::{
-    FanoutPlan, Gate, GroupName, HumanDuration, Invalid, JobId, PcId, Rollout, Strategy, Target, Timestamp,
-    Wave, api,
+    FanoutPlan, Gate, GroupName, HumanDuration, Invalid, JobId, ParamValue, PcId, Rollout, Strategy, Target,
+    Timestamp, Wave, api,
 };
 use uuid::Uuid;
 
 use super::{
     Context,
-    failure::Done,
+    failure::{Done, Failure},
     output::Output,
     watch::{self, Watching},
     when,
@@ -29,7 +29,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 #[command(
     after_help = "Examples:\n  kanade exec backup --all --watch\n  kanade exec backup --group servers --jitter 5m\n  \
                         kanade exec update --wave canary=0s --wave servers=2h\n  \
-                        kanade exec update --wave canary=0s --wave servers=0s --proceed-if 0.9=30m"
+                        kanade exec update --wave canary=0s --wave servers=0s --proceed-if 0.9=30m\n  \
+                        kanade exec deploy --all --param region=eu --param-file token=token.txt"
 )]
 pub(crate) struct Exec {
     /// The job
@@ -42,6 +43,12 @@ pub(crate) struct Exec {
     /// Agents do not start it after this moment (RFC 3339, or a duration from now)
     #[arg(long, value_name = "TIME", value_parser = when::future)]
     deadline_at: Option<Timestamp>,
+    /// Give a parameter of the job a value; may be given several times
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    params: Vec<ParamArgument>,
+    /// Give a parameter the content of a file, without the line end at its end; so that a secret is in no process list
+    #[arg(long = "param-file", value_name = "NAME=PATH")]
+    param_files: Vec<ParamFileArgument>,
     #[command(flatten)]
     watching: Watching,
 }
@@ -104,8 +111,77 @@ impl FromStr for WaveArgument {
     }
 }
 
+/// `name=value`; the value may hold `=`, and may be empty. It may be secret, so an error does not tell it.
+#[derive(Debug, Clone)]
+struct ParamArgument {
+    name: String,
+    value: ParamValue,
+}
+
+impl FromStr for ParamArgument {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (name, value) = named(text)
+            .ok_or_else(|| Invalid::new("param", "•••", "a name and a value are wanted: `region=eu`"))?;
+        Ok(Self {
+            name: name.into(),
+            value: value.into(),
+        })
+    }
+}
+
+/// `name=path`
+#[derive(Debug, Clone)]
+struct ParamFileArgument {
+    name: String,
+    path: PathBuf,
+}
+
+impl FromStr for ParamFileArgument {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (name, path) = named(text).ok_or_else(|| {
+            Invalid::new(
+                "param-file",
+                text,
+                "a name and a path are wanted: `token=token.txt`",
+            )
+        })?;
+        Ok(Self {
+            name: name.into(),
+            path: path.into(),
+        })
+    }
+}
+
+fn named(text: &str) -> Option<(&str, &str)> {
+    text.split_once('=').filter(|(name, _)| !name.is_empty())
+}
+
 impl Exec {
-    fn plan(&self) -> FanoutPlan {
+    /// The values of the parameters; files are read now.
+    fn params(&self) -> Result<BTreeMap<String, ParamValue>, Failure> {
+        let mut params = BTreeMap::new();
+        for ParamArgument { name, value } in &self.params {
+            if params.insert(name.clone(), value.clone()).is_some() {
+                return Err(twice(name));
+            }
+        }
+        for ParamFileArgument { name, path } in &self.param_files {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            if params.insert(name.clone(), text.into()).is_some() {
+                return Err(twice(name));
+            }
+        }
+        Ok(params)
+    }
+
+    fn plan(&self) -> Result<FanoutPlan, Failure> {
         let Aim {
             all,
             groups,
@@ -120,7 +196,7 @@ impl Exec {
                 wave.proceed_if = proceed_if.map(|GateArgument(gate)| gate);
             }
         }
-        FanoutPlan {
+        Ok(FanoutPlan {
             target: Target {
                 all: *all,
                 groups: groups.clone(),
@@ -132,12 +208,17 @@ impl Exec {
             }),
             jitter: self.jitter,
             deadline_at: self.deadline_at,
-        }
+            params: self.params()?,
+        })
     }
 }
 
+fn twice(name: &str) -> Failure {
+    Failure::Usage(format!("the parameter `{name}` is given more than once"))
+}
+
 pub(super) async fn run(exec: Exec, context: &Context) -> Done {
-    let fired = fire(&context.client, &context.out, &exec.job, &exec.plan()).await?;
+    let fired = fire(&context.client, &context.out, &exec.job, &exec.plan()?).await?;
     if !exec.watching.wanted() {
         return context.out.show(&fired, told);
     }
@@ -187,7 +268,7 @@ mod tests {
 
     fn plan(arguments: &[&str]) -> serde_json::Value {
         let line = Line::try_parse_from(["exec", "backup"].iter().chain(arguments)).unwrap();
-        serde_json::to_value(line.exec.plan()).unwrap()
+        serde_json::to_value(line.exec.plan().unwrap_or_else(|_| panic!("a plan"))).unwrap()
     }
 
     #[test]
@@ -213,6 +294,38 @@ mod tests {
                 ]}
             })
         );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "a=b \n").unwrap();
+        let file = format!("token={}", path.display());
+        assert_eq!(
+            plan(&[
+                "--all",
+                "--param",
+                "region=eu=1",
+                "--param",
+                "empty=",
+                "--param-file",
+                &file
+            ]),
+            json!({"target": {"all": true}, "params": {"region": "eu=1", "empty": "", "token": "a=b "}})
+        );
+    }
+
+    #[test]
+    fn a_parameter_is_given_once_and_a_wrong_one_is_not_told() {
+        let parse = |arguments: &[&str]| {
+            Line::try_parse_from(["exec", "backup", "--all"].iter().chain(arguments)).map(|line| line.exec)
+        };
+        for arguments in [
+            &["--param", "a=1", "--param", "a=2"][..],
+            &["--param", "a=1", "--param-file", "a=/nowhere/at/all"],
+        ] {
+            assert!(parse(arguments).unwrap().plan().is_err(), "{arguments:?}");
+        }
+        let exec = parse(&["--param", "token=hunter2"]).unwrap();
+        assert!(!format!("{exec:?}").contains("hunter2"));
+        assert!(parse(&["--param", "=x"]).is_err());
     }
 
     #[test]

@@ -108,12 +108,12 @@ pub(super) async fn run(command: ExecutionCommand, context: &Context) -> Done {
 async fn steered(exec: &ExecId, Context { client, out }: &Context) -> Done {
     let detail = client.execution(exec).await?;
     let now = when::now();
-    out.show(&detail, |detail| heads(&detail.execution, now, out))
+    out.show(&detail, |detail| heads(&detail, now, out))
 }
 
 /// What is told of an execution, with a table of its waves where it has any.
-fn heads(execution: &api::Execution, now: Timestamp, out: &Output) -> String {
-    let fields = out.fields(&lines(execution, now));
+fn heads(detail: &api::ExecutionDetail, now: Timestamp, out: &Output) -> String {
+    let (execution, fields) = (&detail.execution, out.fields(&lines(detail, now)));
     if execution.waves.is_empty() {
         return fields;
     }
@@ -171,7 +171,7 @@ async fn show(show: &Show, context: &Context) -> Done {
     if !show.targets {
         return out.show(&detail, |detail| {
             let runs = detail.results.iter().map(|run| run_row(run, now)).collect();
-            let heads = heads(&detail.execution, now, out);
+            let heads = heads(detail, now, out);
             if detail.results.is_empty() {
                 heads
             } else {
@@ -191,13 +191,14 @@ async fn show(show: &Show, context: &Context) -> Done {
         },
         |_| {
             let rows = targets.iter().map(|target| target_row(target, now)).collect();
-            let heads = heads(&detail.execution, now, out);
+            let heads = heads(&detail, now, out);
             format!("{heads}\n\n{}", out.table(&TARGET_HEADS, rows))
         },
     )
 }
 
-fn lines(execution: &api::Execution, now: Timestamp) -> Vec<(&'static str, Cell)> {
+fn lines(detail: &api::ExecutionDetail, now: Timestamp) -> Vec<(&'static str, Cell)> {
+    let execution = &detail.execution;
     let moment = |at: Timestamp| format!("{at} ({})", when::relative(at, now));
     let mut lines = vec![
         ("execution", (&execution.exec_id).into()),
@@ -212,6 +213,10 @@ fn lines(execution: &api::Execution, now: Timestamp) -> Vec<(&'static str, Cell)
             format!("{} by {}", moment(execution.initiated_at), execution.initiated_by).into(),
         ),
     ];
+    for (name, text) in &detail.params {
+        let text = text.as_deref().unwrap_or("•••");
+        lines.push(("param", format!("{name}={text}").into()));
+    }
     if let Some(at) = execution.paused_at {
         let paused = format!("{}, {}", moment(at), waves::paused(execution));
         lines.push(("paused", Cell::toned(paused, Tone::Odd)));
@@ -317,7 +322,16 @@ mod tests {
     #[test]
     fn an_execution_is_shown_with_who_ended_it() {
         let now = "2026-05-01T08:35:00Z".parse().unwrap();
-        let lines = lines(&execution(), now);
+        let detail = api::ExecutionDetail {
+            execution: execution(),
+            results: Vec::new(),
+            params: [
+                ("region".to_owned(), Some("eu".to_owned())),
+                ("token".to_owned(), None),
+            ]
+            .into(),
+        };
+        let lines = lines(&detail, now);
         let text: Vec<String> = lines
             .iter()
             .map(|(label, cell)| format!("{label}: {}", cell.text))
