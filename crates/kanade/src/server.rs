@@ -121,7 +121,8 @@ impl Server {
             tracing::info!("stopping");
             told.cancel();
         };
-        let router = kanade_http::router(services.clone(), http_settings(&config)?);
+        let pages = kanade_dashboard::router();
+        let router = kanade_http::router_with_pages(services.clone(), http_settings(&config)?, pages);
         let mut serving = tokio::spawn(kanade_http::serve(
             listener,
             router,
