@@ -1,0 +1,1 @@
+export function AgentPage() { return <p>Not here yet</p>; }

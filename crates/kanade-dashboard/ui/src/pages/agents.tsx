@@ -1,0 +1,1 @@
+export function Agents() { return <p>Not here yet</p>; }

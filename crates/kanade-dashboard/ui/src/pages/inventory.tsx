@@ -1,0 +1,1 @@
+export function Inventory() { return <p>Not here yet</p>; }

@@ -1,0 +1,1 @@
+export function Schedules() { return <p>Not here yet</p>; }
