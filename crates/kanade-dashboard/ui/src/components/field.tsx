@@ -1,6 +1,6 @@
 /** Fields whose value goes into the address once the reader pauses. */
 
-import { useEffect, useRef, useState, type ReactNode } from 'react';
+import { useEffect, useState, type ReactNode } from 'react';
 
 interface Props {
   value: string;
@@ -10,14 +10,15 @@ interface Props {
 
 export function Debounced({ value, onChange, children }: Props) {
   const [typed, setTyped] = useState<string | null>(null);
-  const timer = useRef<ReturnType<typeof setTimeout> | null>(null);
-  useEffect(() => () => { if (timer.current) clearTimeout(timer.current); }, []);
-  return children(typed ?? value, (next) => {
-    setTyped(next);
-    if (timer.current) clearTimeout(timer.current);
-    timer.current = setTimeout(() => {
+  useEffect(() => {
+    if (typed === null) return;
+    const timer = setTimeout(() => {
       setTyped(null);
-      onChange(next);
+      onChange(typed);
     }, 300);
-  });
+    return () => clearTimeout(timer);
+    // A new function of the page does not begin the pause anew.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [typed]);
+  return children(typed ?? value, setTyped);
 }

@@ -97,6 +97,7 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
     >
       <Head bounds={bounds} fired={fired} killed={killed} zoomed={zoom !== null} onZoom={onZoom} />
       <div style={{ height: list.getTotalSize(), position: 'relative' }} role="presentation">
+        <Over>{ticksOf(bounds, fired, 8).map((tick) => <i key={tick} className="tl-grid" style={{ left: `${place(tick, bounds) * 100}%` }} />)}</Over>
         {list.getVirtualItems().map((item) => {
           const row = rows[item.index];
           if (row === undefined) return null;
@@ -111,7 +112,7 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
               />
             );
         })}
-        <Over bounds={bounds} fired={fired} killed={killed} />
+        {killed !== null && killed >= bounds.from && killed <= bounds.to ? <Over><i className="tl-kill" style={{ left: `${place(killed, bounds) * 100}%` }} /></Over> : null}
       </div>
     </div>
   );
@@ -166,15 +167,12 @@ function Head({ bounds, fired, killed, zoomed, onZoom }: { bounds: Bounds; fired
   );
 }
 
-function Over({ bounds, fired, killed }: { bounds: Bounds; fired: number; killed: number | null }) {
-  const killedAt = killed === null ? null : place(killed, bounds);
+/** What goes over the tracks of all rows. */
+function Over({ children }: { children: React.ReactNode }) {
   return (
-    <div className="tl-over" style={{ inset: 0 }} aria-hidden="true">
+    <div className="tl-over" aria-hidden="true">
       <div />
-      <div style={{ position: 'relative' }}>
-        {ticksOf(bounds, fired, 8).map((tick) => <i key={tick} className="tl-grid" style={{ left: `${place(tick, bounds) * 100}%` }} />)}
-        {killedAt !== null && killedAt >= 0 && killedAt <= 1 ? <i className="tl-kill" style={{ left: `${killedAt * 100}%` }} /> : null}
-      </div>
+      <div style={{ position: 'relative' }}>{children}</div>
       <div />
     </div>
   );

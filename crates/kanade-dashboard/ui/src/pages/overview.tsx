@@ -96,7 +96,7 @@ function Now() {
             <div className="kn-scroll">
               <table className="kn-table">
                 <thead>
-                  <tr><th scope="col">Job</th><th scope="col">State</th><th scope="col" style={{ width: '26%', minWidth: 80 }}>Progress</th><th scope="col">Agents through</th><th scope="col" className="wide-only">Fired</th><th scope="col" className="wide-only">Execution</th><th scope="col"><span className="kn-skip">Stop</span></th></tr>
+                  <tr><th scope="col">Job</th><th scope="col">State</th><th scope="col" style={{ width: '26%', minWidth: 80 }}>Progress</th><th scope="col" className="wide-only">Agents through</th><th scope="col" className="wide-only">Fired</th><th scope="col" className="wide-only">Execution</th><th scope="col"><span className="kn-skip">Stop</span></th></tr>
                 </thead>
                 <tbody>
                   {all.map((execution) => (
@@ -104,7 +104,7 @@ function Now() {
                       <td><JobLink id={execution.job_id} /></td>
                       <td><State of={execution.status} look={lookOf(EXECUTION, execution.status)} /></td>
                       <td><Link to="/executions/$id" params={{ id: execution.exec_id }} aria-label={`Execution of ${execution.job_id}`}><Progress targets={execution.targets} total={execution.target_count} /></Link></td>
-                      <td><Counts targets={execution.targets} total={execution.target_count} /></td>
+                      <td className="wide-only"><Counts targets={execution.targets} total={execution.target_count} /></td>
                       <td className="wide-only"><Time at={execution.initiated_at} /></td>
                       <td className="wide-only"><ExecutionLink id={execution.exec_id} /></td>
                       <td className="num">
