@@ -3,7 +3,7 @@
 import { keepPreviousData, queryOptions } from '@tanstack/react-query';
 
 import { ApiError, api, body, credentials, failure, page, raw, type Page } from './client';
-import type { Execution, ExecutionWave, FleetHealth, Freeze, Ready, Run, Target, Upcoming } from './types';
+import type { Execution, ExecutionWave, FleetHealth, Freeze, Ready, Run, Slot, SlotAhead, Target } from './types';
 
 export const PAGE = 50;
 
@@ -149,11 +149,16 @@ export const queries = {
   schedules: () =>
     queryOptions({ queryKey: ['schedules'], queryFn: ({ signal }) => page(api.GET('/api/schedules', { signal })) }),
   upcoming: (n: number) =>
-    queryOptions({ queryKey: ['upcoming', n], queryFn: () => raw<Upcoming[]>('GET', `/api/schedules/upcoming?n=${n}`) }),
+    queryOptions({ queryKey: ['upcoming', n], queryFn: () => raw<SlotAhead[]>('GET', `/api/schedules/upcoming?n=${n}`) }),
   preview: (id: string, n: number) =>
     queryOptions({
       queryKey: ['upcoming', 'preview', id, n],
-      queryFn: () => raw<unknown>('GET', `/api/schedules/${encodeURIComponent(id)}/preview?n=${n}`),
+      queryFn: () => raw<SlotAhead[]>('GET', `/api/schedules/${encodeURIComponent(id)}/preview?n=${n}`),
+    }),
+  slots: (id: string) =>
+    queryOptions({
+      queryKey: ['upcoming', 'slots', id],
+      queryFn: () => raw<Slot[]>('GET', `/api/schedules/${encodeURIComponent(id)}/slots?limit=12`),
     }),
   freeze: () =>
     queryOptions({ queryKey: ['freeze'], queryFn: () => raw<Freeze | null>('GET', '/api/freeze') }),

@@ -33,7 +33,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the agents */
+        /**
+         * Lists the agents
+         * @description With a filter, a page looks at 10,000 agents at most: it may be empty and yet have a next one.
+         */
         get: operations["list_agents"];
         put?: never;
         post?: never;
@@ -282,6 +285,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/deployment": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tells what the deployment is made of */
+        get: operations["deployment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Looks whether the deployment is well
+         * @description As `kanade doctor` does, from within the server. Nothing is changed.
+         */
+        get: operations["doctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -395,6 +435,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the groups that have members */
+        get: operations["list_groups"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/groups/{name}/config": {
         parameters: {
             query?: never;
@@ -409,6 +466,23 @@ export interface paths {
         post?: never;
         /** Removes what is set for a group */
         delete: operations["delete_group_config"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/groups/{name}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the agents in a group */
+        get: operations["list_members"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -782,6 +856,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/statistics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tells how executions and runs went over time */
+        get: operations["statistics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/targets/resolve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells at whom a fire would be aimed */
+        post: operations["resolve_target"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tells who calls */
+        get: operations["whoami"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -872,6 +997,21 @@ export interface components {
             /** @description Sorted and unique when we write it. */
             groups?: components["schemas"]["GroupName"][];
         };
+        /** @description The agents that a fire would be aimed at. */
+        Aim: {
+            /**
+             * Format: int64
+             * @description How many of them have been heard of within two minutes.
+             */
+            alive: number;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            count: number;
+            /** @description Those that have never reported, by id; 100 at most. */
+            unknown: components["schemas"]["PcId"][];
+        };
         /** @description An entry of the audit trail. */
         AuditEntry: {
             /** @description What was done. */
@@ -906,6 +1046,26 @@ export interface components {
             /** @description Streams of messages. */
             streams: components["schemas"]["BrokerResource"][];
         };
+        /** @description What began within a span of time. */
+        Bucket: {
+            /** @description When the span begins. */
+            at: components["schemas"]["Timestamp"];
+            /**
+             * Format: int64
+             * @description Runs that have failed, were killed, took too long or are lost.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Executions that were fired.
+             */
+            fired: number;
+            /**
+             * Format: int64
+             * @description Runs that have succeeded.
+             */
+            succeeded: number;
+        };
         /** @description What became of the bus since the server started. */
         BusRecord: {
             /**
@@ -918,6 +1078,15 @@ export interface components {
              * @description How often its connection was lost.
              */
             outages: number;
+        };
+        /** @description Something that was looked at, as `kanade doctor` does. */
+        Check: {
+            /** @description What was looked at. */
+            check: string;
+            /** @description What was found, and what to do about it. */
+            detail: string;
+            /** @description How it is. */
+            verdict: components["schemas"]["Verdict"];
         };
         /** @description Agent configuration of one scope: global, a group, or one pc. A missing field says nothing. */
         ConfigScope: {
@@ -940,6 +1109,19 @@ export interface components {
             reason: string;
             /** @description Where it was sent to. */
             subject: string;
+        };
+        /** @description What a deployment is made of. */
+        Deployment: {
+            /** @description What moves messages: `embedded`, `nats`. */
+            bus: string;
+            /** @description What keeps documents: `sqlite`, `redb`, `nats`, `memory`. */
+            catalog: string;
+            /** @description The folder of the data, on the server. */
+            data_dir: string;
+            /** @description What keeps executions: `sqlite`, `redb`, `memory`. */
+            store: string;
+            /** @description The version of the server. */
+            version: string;
         };
         /** @description One column of an inventory table. */
         DisplayField: {
@@ -1156,6 +1338,16 @@ export interface components {
          * @enum {string}
          */
         FleetStatus: "ok" | "unknown" | "degraded";
+        /** @description A group of agents. */
+        Group: {
+            /**
+             * Format: int64
+             * @description How many agents are in it, known or not.
+             */
+            members: number;
+            /** @description Its name. */
+            name: components["schemas"]["GroupName"];
+        };
         /** @description A group an agent is to join. */
         GroupJoin: {
             /** @description The group. */
@@ -1621,6 +1813,16 @@ export interface components {
             /** @enum {string} */
             mode: "unchecked";
         };
+        /** @description How executions and runs went over time. */
+        Statistics: {
+            /** @description Spans of the same length, one after the other. */
+            buckets: components["schemas"]["Bucket"][];
+            /**
+             * @description Whether everything was counted. Of a span, 20,000 successes and as many failures are counted at most, and
+             *     of all firings the newest 10,000.
+             */
+            complete: boolean;
+        };
         /**
          * @description How a fire is staged.
          * @enum {string}
@@ -1645,6 +1847,11 @@ export interface components {
          * @description A moment in UTC with microsecond precision (finer input is cut, so that every store keeps the same value).
          */
         Timestamp: string;
+        /**
+         * @description How a check ended.
+         * @enum {string}
+         */
+        Verdict: "ok" | "warning" | "failed";
         /** @description A version of a job or of the agent program. */
         Version: string;
         /** @description One stage: a group, and how long after the fire it is sent to. */
@@ -1653,6 +1860,14 @@ export interface components {
             delay: components["schemas"]["HumanDuration"];
             /** @description Whose members are sent to. */
             group: components["schemas"]["GroupName"];
+        };
+        /** @description Who calls, as the server sees it. */
+        WhoAmI: {
+            expires_at?: components["schemas"]["Timestamp"] | null;
+            /** @description How callers show who they are: `none`, `token` or `jwt`. */
+            mode: string;
+            /** @description The name that stands in the audit trail. */
+            name?: string | null;
         };
     };
     responses: never;
@@ -1775,6 +1990,12 @@ export interface operations {
                 limit?: number;
                 /** @description Where to go on: from the `Link` header of the page before. */
                 cursor?: string;
+                /** @description With this text in their id or the name of their host, in whatever case. */
+                q?: string;
+                /** @description In this group. */
+                group?: components["schemas"]["GroupName"];
+                /** @description Heard of within two minutes, or not. */
+                alive?: boolean;
             };
             header?: never;
             path?: never;
@@ -3143,6 +3364,116 @@ export interface operations {
             };
         };
     };
+    deployment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Version, backends, folder */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    doctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Each check by itself; a few seconds old at most */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Check"][];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     events: {
         parameters: {
             query?: {
@@ -3632,6 +3963,68 @@ export interface operations {
             };
         };
     };
+    list_groups: {
+        parameters: {
+            query?: {
+                /** @description The most items on the page, 1 to 1,000; larger is taken as 1,000. */
+                limit?: number;
+                /** @description Where to go on: from the `Link` header of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By name; all that fit 4 MiB unless `limit` says less */
+            200: {
+                headers: {
+                    /** @description `rel="next"`: the rest */
+                    Link?: string;
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Group"][];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_group_config: {
         parameters: {
             query?: never;
@@ -3820,6 +4213,71 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_members: {
+        parameters: {
+            query?: {
+                /** @description The most items on the page, 1 to 1,000; larger is taken as 1,000. */
+                limit?: number;
+                /** @description Where to go on: from the `Link` header of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The group */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Ids of agents, known or not; all that fit 4 MiB unless `limit` says less */
+            200: {
+                headers: {
+                    /** @description `rel="next"`: the rest */
+                    Link?: string;
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PcId"][];
+                };
             };
             /** @description No token, or one that is not accepted */
             401: {
@@ -4946,6 +5404,10 @@ export interface operations {
                 status?: "success" | "failure" | "running";
                 /** @description Started at or after this moment (RFC 3339). */
                 since?: string;
+                /** @description Started before this moment (RFC 3339). */
+                until?: string;
+                /** @description Whether the output is wanted; without it, `stdout` and `stderr` are empty. `true` when not given. */
+                output?: boolean;
             };
             header?: never;
             path?: never;
@@ -5740,6 +6202,207 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    statistics: {
+        parameters: {
+            query?: {
+                /** @description From this moment on (RFC 3339); a day before `to` when not given. */
+                from?: string;
+                /** @description Until this moment; now when not given. */
+                to?: string;
+                /** @description In so many spans of the same length, 1 to 200; 60 when not given. */
+                buckets?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What began in each span; a few seconds old at most */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Statistics"];
+                };
+            };
+            /** @description A parameter is not valid */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resolve_target: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FanoutPlan"];
+            };
+        };
+        responses: {
+            /** @description The agents it means now; with waves, those of all waves */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Aim"];
+                };
+            };
+            /** @description The body is not valid */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    whoami: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As the token says */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhoAmI"];
+                };
             };
             /** @description No token, or one that is not accepted */
             401: {

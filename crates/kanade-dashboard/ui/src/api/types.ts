@@ -41,18 +41,33 @@ export type Execution = Schemas['Execution'] & {
   waves?: ExecutionWave[];
 };
 
-/** A firing that is to come, on servers that tell of them. */
-export interface Upcoming {
+/** A slot that is to come, on servers that tell of them. */
+export interface SlotAhead {
   schedule_id: string;
-  job_id?: string;
-  at: string;
+  job_id: string;
+  slot: string;
+  /** The same moment in the time zone of the schedule. */
+  local: string;
+  /** The reason of the freeze in which it lies. */
+  frozen?: string | null;
 }
 
-/** All firings are held, on servers that can do that. */
+/** What became of a slot. */
+export interface Slot {
+  schedule_id: string;
+  slot: string;
+  state: string;
+  exec_id?: string | null;
+  detail?: string | null;
+}
+
+/** For some time no schedule fires, on servers that can do that. */
 export interface Freeze {
-  frozen?: boolean;
-  reason?: string | null;
-  since?: string | null;
-  until?: string | null;
+  reason: string;
+  from?: string | null;
+  until: string;
   by?: string | null;
 }
+
+/** What newer servers tell of a schedule. */
+export type ScheduleAhead = Schedule & { next?: string | null; problem?: string | null; timezone?: string | null };

@@ -42,9 +42,9 @@ export default function Chart({ buckets, onPick, height = 170 }: { buckets: Buck
         padding: [10, 8, 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
-        scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(4, max * 1.1)] } },
+        scales: { x: { time: true, range: (_, min, max) => [min, max + (max - min) / Math.max(1, data.current[0].length - 1)] }, y: { range: (_, __, max) => [0, Math.max(4, max * 1.1)] } },
         axes: [
-          { ...axis, values: (_, ticks) => ticks.map((tick) => (clock(tick * 1000, zone, false) === '00:00' ? day(tick * 1000, zone).slice(5) : clock(tick * 1000, zone, false))) },
+          { ...axis, size: 26, values: (_, ticks) => ticks.map((tick) => (clock(tick * 1000, zone, false) === '00:00' ? day(tick * 1000, zone).slice(5) : clock(tick * 1000, zone, false))) },
           { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] },
         ],
         series: [

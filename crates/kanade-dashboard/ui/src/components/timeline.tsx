@@ -112,7 +112,6 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
               />
             );
         })}
-        {killed !== null && killed >= bounds.from && killed <= bounds.to ? <Over><i className="tl-kill" style={{ left: `${place(killed, bounds) * 100}%` }} /></Over> : null}
       </div>
     </div>
   );
@@ -211,12 +210,13 @@ function TargetRow({ id, top, target, bounds, killed, now, fired, active, onOpen
         {barsOf(target, bounds, now).map((bar) => (
           <i key={bar.kind} className={`tl-bar ${bar.kind} ${bar.open ? 'open' : ''}`} style={{ left: `${bar.left * 100}%`, width: `${bar.width * 100}%` }} />
         ))}
+        {killedAt !== null && killedAt >= 0 && killedAt <= 1 ? <i className="tl-kill" style={{ left: `${killedAt * 100}%` }} /> : null}
         {receipt && killedAt !== null && killedAt >= 0 && killedAt <= 1
           ? <span className={`tl-mark tone-${receipt.tone}`} style={{ left: `${killedAt * 100}%`, zIndex: 2 }} title={`${receipt.label}: ${receipt.means}`}><Glyph shape={receipt.shape} size={16} /></span>
           : null}
       </div>
       <div className="tl-end">
-        {receipt ? <span className={`kn-chip tone-${receipt.tone} wide`} title={receipt.means}>{receipt.label.replace('Kill ', '')}</span> : null}
+        {receipt ? <span className={`kn-chip tone-${receipt.tone} wide`} title={receipt.means}>{receipt.label.replace('Kill ', '').toLowerCase()}</span> : null}
         {target.exit_code != null && target.exit_code > 0 ? <span className="kn-faint wide">exit {target.exit_code}</span> : null}
         <span className="kn-state" style={{ cursor: 'inherit' }} title={look.means}>{look.label}</span>
       </div>

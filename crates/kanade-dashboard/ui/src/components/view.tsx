@@ -6,6 +6,8 @@ import type { UseQueryResult } from '@tanstack/react-query';
 import type { ReactNode } from 'react';
 
 import { ApiError } from '../api/client';
+import type { Shape, Tone } from '../lib/states';
+import { Glyph } from './state';
 
 export function Loading({ rows = 5 }: { rows?: number }) {
   return (
@@ -109,5 +111,18 @@ export function Pager({ next, cursor, onGo }: { next: string | null; cursor: str
       <Button variant="default" disabled={cursor === undefined} onClick={() => window.history.back()}>Back</Button>
       <Button variant="default" disabled={next === null} onClick={() => onGo(next ?? undefined)}>Next page</Button>
     </nav>
+  );
+}
+
+/** Something that the reader must know about what is shown. */
+export function Note({ tone, shape, title, children }: { tone: Tone; shape: Shape; title: ReactNode; children?: ReactNode }) {
+  return (
+    <div className={`kn-panel kn-note tone-${tone}`} role="note">
+      <Glyph shape={shape} size={18} />
+      <div>
+        <div style={{ fontWeight: 600 }}>{title}</div>
+        {children ? <div style={{ marginTop: 3 }}>{children}</div> : null}
+      </div>
+    </div>
   );
 }

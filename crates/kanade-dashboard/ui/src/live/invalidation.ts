@@ -21,6 +21,8 @@ export function outdatedBy(event: LiveEvent): QueryKey[] {
         ['fleet'],
         ['statistics'],
         ['audit'],
+        // A schedule may have fired it.
+        ['upcoming'],
       ];
     case 'run':
       return [

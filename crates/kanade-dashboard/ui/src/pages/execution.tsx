@@ -6,7 +6,7 @@ import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, useNavigate } from '@tanstack/react-router';
 import { useState } from 'react';
 
-import { api, attemptId, body, raw } from '../api/client';
+import { api, attemptId, body, nextCursor, raw } from '../api/client';
 import { useFeatures } from '../api/features';
 import { queries } from '../api/queries';
 import type { Execution, Target } from '../api/types';
@@ -18,7 +18,7 @@ import { RunDrawer } from '../components/run';
 import { Glyph, Progress, State } from '../components/state';
 import { Time } from '../components/time';
 import { Timeline } from '../components/timeline';
-import { Answer, Empty, PageTitle, Panel } from '../components/view';
+import { Answer, Empty, Note, PageTitle, Panel } from '../components/view';
 import { count, plural } from '../lib/format';
 import { oneOf } from '../lib/search';
 import { EXECUTION, FAILURES, OUTCOMES, RECEIPT, TARGET, isFinal, lookOf } from '../lib/states';
@@ -78,12 +78,12 @@ function Shown({ execution }: { execution: Execution }) {
         }
       />
       {execution.paused_at ? (
-        <Alert color="orange" mb="sm" icon={<IconPlayerPause size={18} />} title={<>Paused <Time at={execution.paused_at} />{execution.paused_by ? ` by ${execution.paused_by === 'gate' ? 'a gate' : execution.paused_by}` : ''}</>}>
+        <Note tone="warn" shape="pause" title={<>Paused <Time at={execution.paused_at} />{execution.paused_by ? ` by ${execution.paused_by === 'gate' ? 'a gate' : execution.paused_by}` : ''}</>}>
           {execution.pause_reason ?? 'Nothing more of it is sent until it is resumed. What runs goes on.'}
-        </Alert>
+        </Note>
       ) : null}
+      {execution.aborted_at ? <Note tone="kill" shape="minus" title={<>Aborted <Time at={execution.aborted_at} />{execution.aborted_by ? ` by ${execution.aborted_by}` : ''}</>}>What had not started never will.</Note> : null}
       {execution.killed_at ? <Killed execution={execution} targets={state ? undefined : targets.data?.items} /> : null}
-      {execution.aborted_at ? <Alert color="grape" mb="sm" title={<>Aborted <Time at={execution.aborted_at} />{execution.aborted_by ? ` by ${execution.aborted_by}` : ''}</>}>What had not started never will.</Alert> : null}
 
       <Panel>
         <div style={{ display: 'grid', gap: 10, padding: '12px 14px' }}>
@@ -143,11 +143,11 @@ function FilterChip({ on, tone, title, onClick, children }: { on: boolean; tone:
 function Killed({ execution, targets }: { execution: Execution; targets: Target[] | undefined }) {
   const receipts = Object.keys(RECEIPT).map((receipt) => ({ receipt, number: targets?.filter((target) => target.receipt === receipt).length ?? 0 })).filter(({ number }) => number > 0);
   return (
-    <Alert color="grape" mb="sm" icon={<span className="tone-kill" style={{ color: 'var(--tone)' }}><Glyph shape="octagon" size={18} /></span>} title={<>Killed <Time at={execution.killed_at} />{execution.killed_by ? ` by ${execution.killed_by}` : ''}</>}>
+    <Note tone="kill" shape="octagon" title={<>Killed <Time at={execution.killed_at} />{execution.killed_by ? ` by ${execution.killed_by}` : ''}</>}>
       <div style={{ display: 'flex', gap: 14, flexWrap: 'wrap' }} data-receipts>
-        {receipts.length === 0 ? 'No agent had to answer.' : receipts.map(({ receipt, number }) => <State key={receipt} of={receipt} look={{ ...lookOf(RECEIPT, receipt), label: `${count(number)} ${lookOf(RECEIPT, receipt).label.toLowerCase()}` }} />)}
+        {targets === undefined ? 'The answers of the agents stand beside them.' : receipts.length === 0 ? 'No agent had to answer.' : receipts.map(({ receipt, number }) => <State key={receipt} of={receipt} look={{ ...lookOf(RECEIPT, receipt), label: `${count(number)} ${lookOf(RECEIPT, receipt).label.replace('Kill ', '').toLowerCase()}` }} />)}
       </div>
-    </Alert>
+    </Note>
   );
 }
 
@@ -178,7 +178,7 @@ function Again({ execution, failed, onClose }: { execution: Execution; failed: n
           do {
             const { data, response } = await api.GET('/api/executions/{exec_id}/targets', { params: { path: { exec_id: execution.exec_id }, query: { state, limit: 1000, ...(cursor ? { cursor } : {}) } } });
             pcs.push(...(data ?? []).map((target) => target.pc_id));
-            cursor = response.headers.get('link')?.match(/[?&]cursor=([^&>]+)/)?.[1];
+            cursor = nextCursor(response.headers.get('link')) ?? undefined;
           } while (cursor);
         }
         const fired = await body(api.POST('/api/exec/{job_id}', { params: { path: { job_id: execution.job_id }, header: { 'Idempotency-Key': attempt } }, body: { target: { pcs } } }));

@@ -140,7 +140,7 @@ function History({ job, etag }: { job: Job; etag: string | null }) {
                 ))}
               </div>
             </Panel>
-            <section className="kn-panel" style={{ gridColumn: 'span 9' }}>
+            <section className="kn-panel c9">
               <header>
                 <h2>From {chosen.manifest.version} (revision {chosen.revision}) to now</h2>
                 <div style={{ marginLeft: 'auto' }}><Button variant="default" onClick={() => setBack(chosen)}>Roll back to it</Button></div>

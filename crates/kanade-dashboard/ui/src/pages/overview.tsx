@@ -259,10 +259,10 @@ function Next() {
               <thead><tr><th scope="col">Schedule</th><th scope="col">Job</th><th scope="col" className="num">When</th></tr></thead>
               <tbody>
                 {next.map((each) => (
-                  <tr key={`${each.schedule_id}${each.at}`}>
-                    <td>{each.schedule_id}</td>
-                    <td>{each.job_id ? <JobLink id={each.job_id} /> : null}</td>
-                    <td className="num"><Time at={each.at} /></td>
+                  <tr key={`${each.schedule_id}${each.slot}`}>
+                    <td>{each.schedule_id}{each.frozen ? <> <Chip tone="warn" title={each.frozen}>frozen</Chip></> : null}</td>
+                    <td><JobLink id={each.job_id} /></td>
+                    <td className="num"><Time at={each.slot} /></td>
                   </tr>
                 ))}
               </tbody>

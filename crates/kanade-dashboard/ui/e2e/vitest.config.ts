@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+// One server, one browser, one test after the other: what a test sees is what a person would.
+export default defineConfig({
+  test: {
+    root: import.meta.dirname,
+    include: process.env.KANADE_MEASURE ? ['measure.ts'] : ['**/*.e2e.ts'],
+    environment: 'node',
+    fileParallelism: false,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
