@@ -7,8 +7,8 @@ use std::{
 };
 
 use kanade_model::{
-    AgentGroups, AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration,
-    Invalid, JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, Timestamp, Version, api,
+    AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration, Invalid, JobId,
+    Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, Timestamp, Version, api,
 };
 use kanade_ports::{
     Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
@@ -16,7 +16,9 @@ use kanade_ports::{
 };
 use serde_json::json;
 
-use crate::{Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result};
+use crate::{
+    Audit, Committer, Dispatcher, Documents, Error, Settings, aim, documents::not_found, error::Result,
+};
 
 /// Up to so many agents are looked up each by itself.
 const ASKED_ONE_BY_ONE: usize = 16;
@@ -299,13 +301,7 @@ impl Fires {
     }
 
     fn members(&self, groups: &[GroupName]) -> BTreeSet<PcId> {
-        let is_member = |agent: &AgentGroups| agent.groups.iter().any(|group| groups.contains(group));
-        self.documents
-            .list::<AgentGroups>()
-            .into_iter()
-            .filter(|(_, stored)| is_member(&stored.document))
-            .filter_map(|(key, _)| key.as_str().parse().ok())
-            .collect()
+        aim::members(&self.documents, groups)
     }
 }
 

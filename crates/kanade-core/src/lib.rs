@@ -13,6 +13,7 @@
 
 mod agent_ports;
 mod agents;
+mod aim;
 mod audit;
 mod audit_stream;
 mod committer;
@@ -34,6 +35,7 @@ mod schedules;
 mod services;
 mod settings;
 pub mod shape;
+mod statistics;
 mod upkeep;
 mod view;
 
@@ -45,7 +47,7 @@ pub use dispatch::Dispatcher;
 pub use documents::{Document, Documents, Stored};
 pub use error::{Error, Result, chain};
 pub use fire::{Fires, Firing, Repeatable};
-pub use fleet::Fleet;
+pub use fleet::{ACTIVE_WITHIN, Fleet};
 pub use hold::{HISTORY_IMPORTED, Holds, Marks, STARTED_FRESH, held};
 pub use jobs::{Jobs, ListedJob};
 pub use kill::Kills;
@@ -54,4 +56,5 @@ pub use releases::{Releases, RolledOut, Upload};
 pub use schedules::Schedules;
 pub use services::{Abilities, Ports, Running, Services};
 pub use settings::Settings;
+pub use statistics::{Counts, MOST_BUCKETS, Spans};
 pub use view::CatalogView;

@@ -14,7 +14,10 @@ use kanade_core::{Agents, Fires, Fleet, Jobs, Kills, Releases, Schedules, Servic
 use kanade_ports::{ExecutionStore, frame::KEY_HEADER};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
-use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
+use tower_http::{
+    CompressionLevel, catch_panic::CatchPanicLayer, compression::CompressionLayer,
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+};
 
 use crate::{
     Auth, HttpSettings,
@@ -113,6 +116,8 @@ pub fn router_with_pages(services: Services, settings: HttpSettings, pages: Rout
     router
         .merge(gateway)
         .layer(from_fn(trace::log))
+        // For browsers, which ask for it; event streams stay as they are, and pages come packed.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(SetSensitiveRequestHeadersLayer::new([
             AUTHORIZATION,
             HeaderName::from_static(KEY_HEADER),

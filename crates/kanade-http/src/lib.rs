@@ -8,6 +8,7 @@
 //! Inside, `routes` has one module per resource, whose handlers take apart a request (`extract`), call one service
 //! and shape the answer. `gateway` carries the calls of agents on other machines. `problem` is the one place where an error becomes a status, `trace` the one that logs.
 
+mod about;
 mod accept;
 mod app;
 mod auth;
@@ -22,6 +23,7 @@ mod settings;
 mod tls;
 mod trace;
 
+pub use about::About;
 pub use accept::{AcceptLimits, serve};
 pub use app::{router, router_with_pages};
 pub use auth::{Auth, NamedToken};

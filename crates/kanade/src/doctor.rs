@@ -5,7 +5,7 @@ mod broker;
 use std::{fs, path::Path, time::Duration};
 
 use kanade_client::Client;
-use serde::Serialize;
+use kanade_core::Services;
 
 use crate::config::{self, Config};
 
@@ -13,36 +13,11 @@ use crate::config::{self, Config};
 const FREE: (u64, u64) = (100 << 20, 1 << 30);
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It works, and somebody should look at it.
-    Warning,
-    /// It does not work.
-    Failed,
-}
+pub(crate) use kanade_model::api::{Check, Verdict};
 
-/// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Check {
-    /// What was looked at.
-    pub(crate) check: String,
-    pub(crate) verdict: Verdict,
-    /// What was found, and what to do about it.
-    pub(crate) detail: String,
-}
-
-impl Check {
-    fn new(check: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self {
-            check: check.into(),
-            verdict,
-            detail: detail.into(),
-        }
-    }
+/// A check of this verdict.
+trait Found: Sized {
+    fn new(check: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self;
 
     fn ok(check: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(check, Verdict::Ok, detail)
@@ -54,6 +29,16 @@ impl Check {
 
     fn failed(check: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(check, Verdict::Failed, detail)
+    }
+}
+
+impl Found for Check {
+    fn new(check: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self {
+            check: check.into(),
+            verdict,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -78,10 +63,32 @@ pub(crate) async fn examine(places: &Places<'_>) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", source)];
     checks.extend(data(&config));
     checks.push(server(&places.server).await);
-    if matches!(config.catalog, config::Catalog::Nats) || matches!(config.bus, config::Bus::Nats) {
-        checks.extend(broker::examine(&config.nats, places.monitor).await);
-    }
+    checks.extend(broker(&config, places.monitor).await);
     checks
+}
+
+/// Looks from within a running server, which knows its configuration and its parts.
+pub(crate) async fn examine_own(config: Config, services: Services) -> Vec<Check> {
+    let files = config.clone();
+    let mut checks = tokio::task::spawn_blocking(move || data(&files))
+        .await
+        .unwrap_or_else(|error| vec![Check::failed("data directory", error.to_string())]);
+    for (part, well) in services.check().await {
+        checks.push(match well {
+            Ok(()) => Check::ok(format!("server: {part}"), "it does its work"),
+            Err(why) => Check::failed(format!("server: {part}"), why),
+        });
+    }
+    checks.extend(broker(&config, None).await);
+    checks
+}
+
+async fn broker(config: &Config, monitor: Option<&str>) -> Vec<Check> {
+    if matches!(config.catalog, config::Catalog::Nats) || matches!(config.bus, config::Bus::Nats) {
+        broker::examine(&config.nats, monitor).await
+    } else {
+        Vec::new()
+    }
 }
 
 /// The folder of the data, the files in it, and the room they have.

@@ -37,8 +37,13 @@ async fn the_page_is_open_and_the_api_is_not() {
         assert_eq!(page.text(), format!("the page at {path}"));
         assert!(page.header("x-request-id").is_some());
     }
-    assert_eq!(world.get("/api/jobs").send().await.status, StatusCode::UNAUTHORIZED);
-    let known = world.get("/api/jobs").header(AUTHORIZATION.as_str(), "Bearer secret");
+    assert_eq!(
+        world.get("/api/jobs").send().await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    let known = world
+        .get("/api/jobs")
+        .header(AUTHORIZATION.as_str(), "Bearer secret");
     assert_eq!(known.send().await.status, StatusCode::OK);
     assert_eq!(world.get("/health").send().await.text(), "ok");
 }
