@@ -26,15 +26,13 @@ export class Server {
     const child = spawn(PROGRAM, ['demo', '--data', this.folder, '--bind', bind], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#process = child;
     let said = '';
-    for await (const chunk of child.stdout) {
-      said += String(chunk);
-      const url = /^kanade demo: (\S+)/m.exec(said)?.[1];
-      if (url !== undefined) {
-        this.url = url;
-        break;
-      }
-    }
-    if (child.exitCode !== null || this.url === '') throw new Error(`${PROGRAM} did not start: ${said}`);
+    // Read to its end, also after the line that is waited for: a closed pipe would end the server.
+    child.stdout.on('data', (chunk) => { said += String(chunk); });
+    await until('the server says where it is', async () => {
+      if (child.exitCode !== null) throw new Error(`${PROGRAM} ended: ${said}`);
+      this.url = /^kanade demo: (\S+)/m.exec(said)?.[1] ?? '';
+      return this.url !== '';
+    });
     await until('the server is ready', async () => (await fetch(`${this.url}/readyz`)).ok);
   }
 
