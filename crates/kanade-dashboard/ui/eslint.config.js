@@ -13,6 +13,7 @@ export default tseslint.config(
   {
     languageOptions: { globals: globals.browser },
     rules: {
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
       '@typescript-eslint/consistent-type-imports': 'error',
       '@typescript-eslint/no-non-null-assertion': 'error',
       'react-hooks/incompatible-library': 'off',

@@ -5,8 +5,6 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 
 import { type Browser, type BrowserContext, type Page, chromium } from 'playwright-core';
-import { expect } from 'vitest';
-
 import { PATIENCE } from './server';
 
 const PROGRAM = process.env.KANADE_TEST_BROWSER ?? '/usr/bin/chromium';
@@ -46,23 +44,21 @@ export async function live(page: Page): Promise<void> {
 
 interface Axe { run: (options: unknown) => Promise<{ violations: { id: string; impact: string; help: string; nodes: { target: string[]; failureSummary: string }[] }[] }> }
 
-/** Nothing serious may keep anybody from using the page. */
-export async function accessible(page: Page, what: string): Promise<void> {
+/** What would seriously keep somebody from using the page. */
+export async function barriers(page: Page): Promise<string[]> {
   // Through the debugger and not as a script of the page, whose policy would refuse it.
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() =>
     (globalThis as unknown as { axe: Axe }).axe.run({ resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }),
   );
-  const serious = violations
+  return violations
     .filter(({ impact }) => impact === 'serious' || impact === 'critical')
     .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map(({ target, failureSummary }) => `${target.join(' ')} (${failureSummary.replace(/\s+/g, ' ').slice(0, 160)})`).join('; ')}`);
-  expect(serious, what).toEqual([]);
 }
 
 /** The page never scrolls sideways: what is wide scrolls within itself. */
-export async function fits(page: Page, what: string): Promise<void> {
-  const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-  expect(wide, `${what} is wider than the screen`).toBeLessThanOrEqual(room ?? 0);
+export async function fits(page: Page): Promise<boolean> {
+  return page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
 }
 
 /** A picture for the guide, once everything on it stands still. */

@@ -58,7 +58,7 @@ export async function failure(response: Response): Promise<ApiError> {
   );
 }
 
-export const api = createClient<paths>({ baseUrl: '', fetch: ask });
+export const api = createClient<paths>({ baseUrl: location.origin, fetch: ask });
 
 /** The body of an answer. Failures were thrown before. */
 export async function body<T>(call: Promise<{ data?: T; response: Response }>): Promise<T> {
@@ -87,7 +87,7 @@ export function nextCursor(link: string | null): string | null {
 /** Asks a route that the generated types do not know yet. */
 export async function raw<T>(method: string, path: string, send?: unknown): Promise<T> {
   const response = await ask(
-    new Request(path, {
+    new Request(new URL(path, location.origin), {
       method,
       ...(send === undefined ? {} : { body: JSON.stringify(send), headers: { 'Content-Type': 'application/json' } }),
     }),

@@ -62,8 +62,8 @@ export const AGENT: Record<'online' | 'silent', Look> = {
   silent: look('Silent', 'warn', 'question', 'Has shown life before, but not within the last two minutes.'),
 };
 
-export function agentState(lastHeartbeat: string, now: number): 'online' | 'silent' {
-  return now - Date.parse(lastHeartbeat) <= ALIVE_MS ? 'online' : 'silent';
+export function agentState(heardAt: string, now: number): 'online' | 'silent' {
+  return now - Date.parse(heardAt) <= ALIVE_MS ? 'online' : 'silent';
 }
 
 /** The order in which outcomes are counted and drawn: what needs eyes first. */

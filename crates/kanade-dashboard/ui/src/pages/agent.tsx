@@ -37,7 +37,7 @@ function Shown({ id, agent }: { id: string; agent: Agent | null }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const now = useNow();
-  const state = agent ? agentState(agent.last_heartbeat, now) : null;
+  const state = agent ? agentState(agent.updated_at, now) : null;
   const tab = ['facts', 'config', 'logs'].includes(search.tab ?? '') ? (search.tab as string) : 'runs';
   return (
     <>

@@ -68,7 +68,7 @@ export function Agents() {
                     <thead><tr><th scope="col">Agent</th><th scope="col">State</th><th scope="col">Last sign of life</th><th scope="col" className="wide-only">Host</th><th scope="col" className="wide-only">System</th><th scope="col" className="wide-only">Version</th></tr></thead>
                     <tbody>
                       {page.items.map((agent) => {
-                        const state = agentState(agent.last_heartbeat, now);
+                        const state = agentState(agent.updated_at, now);
                         return (
                           <tr key={agent.pc_id} data-agent={agent.pc_id}>
                             <td><AgentLink id={agent.pc_id} /></td>
