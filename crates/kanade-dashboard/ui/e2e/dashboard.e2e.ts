@@ -92,7 +92,20 @@ test('a mistake in a job is explained before it is stored', async () => {
   expect(JSON.stringify(kept)).not.toContain('timeoutt');
 });
 
+test('a schedule is disabled from the page', async () => {
+  await server.api('POST', '/api/schedules', { id: 'hourly-inventory', cron: '0 0 * * * *', job_id: 'inventory', target: { groups: ['demo'] } });
+  await on('/schedules', WIDE, async (page) => {
+    await page.getByRole('button', { name: 'More about hourly-inventory' }).click();
+    await page.getByRole('menuitem', { name: 'Disable' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Disable it' }).click();
+    await page.getByText('hourly-inventory is disabled.').waitFor();
+  });
+  const schedules = await server.api<{ id: string; enabled: boolean }[]>('GET', '/api/schedules');
+  expect(schedules.find(({ id }) => id === 'hourly-inventory')?.enabled).toBe(false);
+});
+
 test('an agent is shown with what it is and what it ran', async () => {
+  await server.settled(await server.fire('quick', { target: { pcs: ['demo-2'] } }), { succeeded: 1 });
   await on('/agents', WIDE, async (page) => {
     await page.getByRole('link', { name: 'demo-2' }).click();
     await page.getByRole('heading', { level: 1, name: /demo-2.*Online/ }).waitFor();
@@ -105,7 +118,8 @@ test('an agent is shown with what it is and what it ran', async () => {
 });
 
 test('an address within the page shows the same after a reload', async () => {
-  await on('/activity?status=failure&job=long', WIDE, async (page) => {
+  await server.settled(await server.fire('failing', { target: { pcs: ['demo-1'] } }), { failed: 1 });
+  await on('/activity?status=failure&job=failing', WIDE, async (page) => {
     await page.getByRole('link', { name: 'demo-1' }).first().waitFor();
     await page.reload();
     await page.getByRole('heading', { level: 1, name: 'Activity' }).waitFor();

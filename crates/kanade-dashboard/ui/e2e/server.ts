@@ -8,7 +8,7 @@ import { join, resolve } from 'node:path';
 
 const PROGRAM = process.env.KANADE_BIN ?? resolve(import.meta.dirname, '../../../../target/debug/kanade');
 /** No condition takes longer than this, in milliseconds. */
-export const PATIENCE = 30_000;
+export const PATIENCE = 60_000;
 
 export class Server {
   readonly folder = mkdtempSync(join(tmpdir(), 'kanade-e2e-'));

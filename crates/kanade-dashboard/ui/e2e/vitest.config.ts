@@ -7,7 +7,8 @@ export default defineConfig({
     include: process.env.KANADE_MEASURE ? ['measure.ts'] : ['**/*.e2e.ts'],
     environment: 'node',
     fileParallelism: false,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Conditions have a deadline of their own; this only ends what hangs.
+    testTimeout: 240_000,
+    hookTimeout: 120_000,
   },
 });
