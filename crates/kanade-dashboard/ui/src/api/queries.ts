@@ -102,7 +102,7 @@ export const queries = {
   groups: () =>
     queryOptions({
       queryKey: ['groups', 'all'],
-      queryFn: () => raw<{ name: string; members: number }[]>('GET', '/api/groups'),
+      queryFn: ({ signal }) => body(api.GET('/api/groups', { signal })),
     }),
   effectiveConfig: (id: string) =>
     queryOptions({

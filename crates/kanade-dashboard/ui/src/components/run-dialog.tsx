@@ -6,7 +6,7 @@ import { useMutation, useQuery, keepPreviousData } from '@tanstack/react-query';
 import { useNavigate } from '@tanstack/react-router';
 import { useState } from 'react';
 
-import { ApiError, api, attemptId, body, raw } from '../api/client';
+import { ApiError, api, attemptId, body } from '../api/client';
 import { useFeatures } from '../api/features';
 import { queries } from '../api/queries';
 import type { FanoutPlan, Job } from '../api/types';
@@ -110,7 +110,7 @@ function useReach(plan: FanoutPlan, aim: Aim, someone: boolean): React.ReactNode
   const asked = someone ? { target: plan.target, rollout: plan.rollout } : null;
   const resolved = useQuery({
     queryKey: ['resolve', asked],
-    queryFn: () => raw<{ count: number; unknown?: string[] }>('POST', '/api/targets/resolve', asked),
+    queryFn: () => body(api.POST('/api/targets/resolve', { body: asked ?? {} })),
     enabled: resolves && asked !== null,
     placeholderData: keepPreviousData,
     retry: false,
@@ -120,10 +120,10 @@ function useReach(plan: FanoutPlan, aim: Aim, someone: boolean): React.ReactNode
   if (resolves) {
     if (resolved.error) return <span className="tone-bad" style={{ color: 'var(--tone)' }}>{messageOf(resolved.error)}</span>;
     if (!resolved.data) return <Loader size="xs" />;
-    const unknown = resolved.data.unknown ?? [];
+    const { unknown } = resolved.data;
     return (
       <>
-        Runs on <b>{plural(resolved.data.count, 'agent')}</b>.
+        Runs on <b>{plural(resolved.data.count, 'agent')}</b>, {count(resolved.data.alive)} online now.
         {unknown.length > 0 ? <span className="kn-faint"> Not known yet: {unknown.slice(0, 3).join(', ')}{unknown.length > 3 ? ` and ${unknown.length - 3} more` : ''}.</span> : null}
       </>
     );

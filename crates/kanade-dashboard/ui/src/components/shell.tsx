@@ -1,17 +1,20 @@
 /** The frame around every page: where one can go, and whether what is shown is live. */
 
-import { ActionIcon, AppShell, Burger, Group, Menu, Tooltip, useComputedColorScheme, useMantineColorScheme } from '@mantine/core';
+import { ActionIcon, AppShell, Burger, Button, Group, Menu, Tooltip, useComputedColorScheme, useMantineColorScheme } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import {
-  IconActivity, IconBriefcase2, IconCalendarClock, IconClipboardList, IconClock, IconDeviceDesktop, IconDotsVertical,
-  IconHistory, IconLayoutDashboard, IconLogout, IconMoon, IconSettings, IconSun, IconTimeline, IconWifiOff,
+  IconActivity, IconBriefcase2, IconCalendarClock, IconClipboardList, IconClock, IconDeviceDesktop,
+  IconHistory, IconKey, IconLayoutDashboard, IconLogout, IconMoon, IconSettings, IconSun, IconTimeline, IconWifiOff,
 } from '@tabler/icons-react';
 import { Link, Outlet, useRouterState } from '@tanstack/react-router';
 import { useEffect, useState, useSyncExternalStore } from 'react';
 
+import { useQuery } from '@tanstack/react-query';
+
 import { auth, subjectOf } from '../api/auth';
+import { api, body } from '../api/client';
 import { useLiveStatus } from '../live/live';
-import { setZone, useZone } from './time';
+import { Time, setZone, useZone } from './time';
 
 const NAV = [
   { to: '/', label: 'Overview', icon: IconLayoutDashboard, exact: true },
@@ -115,7 +118,8 @@ function Preferences() {
   const { setColorScheme } = useMantineColorScheme();
   const zone = useZone();
   const token = useSyncExternalStore(auth.subscribe, () => auth.token);
-  const whose = token ? subjectOf(token) : null;
+  const me = useQuery({ queryKey: ['whoami', token], queryFn: ({ signal }) => body(api.GET('/api/whoami', { signal })), enabled: token !== null, staleTime: 60_000, retry: false });
+  const whose = me.data?.name ?? (token ? subjectOf(token) : null);
   return (
     <>
       <Tooltip label={zone === 'utc' ? 'Times in UTC; switch to local' : 'Times local; switch to UTC'}>
@@ -130,10 +134,10 @@ function Preferences() {
       {token ? (
         <Menu position="bottom-end" shadow="md">
           <Menu.Target>
-            <ActionIcon aria-label="Your token"><IconDotsVertical size={17} /></ActionIcon>
+            <Button variant="subtle" color="gray" size="compact-sm" aria-label="Your token" leftSection={<IconKey size={15} />}>{whose ?? 'Token'}</Button>
           </Menu.Target>
           <Menu.Dropdown>
-            <Menu.Label>{whose ? `Token of ${whose}` : 'A token is in use'}</Menu.Label>
+            <Menu.Label>{whose ? `Token of ${whose}` : 'A token is in use'}{me.data?.expires_at ? <>, ends <Time at={me.data.expires_at} /></> : null}</Menu.Label>
             <Menu.Item leftSection={<IconLogout size={15} />} onClick={() => auth.leave()}>Forget the token</Menu.Item>
           </Menu.Dropdown>
         </Menu>

@@ -1,7 +1,7 @@
 /** Where an execution stands on each agent, over time. Only rows in sight are drawn, so that thousands scroll well. */
 
 import { useVirtualizer } from '@tanstack/react-virtual';
-import { useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from 'react';
+import { memo, useCallback, useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from 'react';
 
 import type { Execution, Target } from '../api/types';
 import { OUTCOMES, RECEIPT, TARGET, WAVE, lookOf } from '../lib/states';
@@ -51,12 +51,20 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
     count: rows.length,
     getScrollElement: () => holder.current,
     estimateSize: (index) => (rows[index]?.kind === 'wave' ? WAVE_ROW : ROW),
-    overscan: 12,
+    overscan: 10,
+    useFlushSync: false,
     scrollPaddingStart: HEAD,
   });
   useEffect(() => list.measure(), [rows, list]);
   const [active, setActive] = useState<string | null>(null);
   const activeIndex = rows.findIndex((row) => row.kind === 'target' && row.target.pc_id === active);
+
+  const latest = useRef(onOpen);
+  useEffect(() => { latest.current = onOpen; });
+  const choose = useCallback((target: Target) => {
+    setActive(target.pc_id);
+    latest.current(target);
+  }, []);
 
   const move = (to: number, step: number) => {
     let index = Math.max(0, Math.min(rows.length - 1, to));
@@ -108,7 +116,7 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
                 key={row.target.pc_id} id={`${id}-${item.index}`} top={item.start} target={row.target} bounds={bounds} killed={killed}
                 now={row.target.finished_at ? 0 : now} fired={fired}
                 active={row.target.pc_id === active || (opened !== undefined && row.target.result_id === opened)}
-                onOpen={() => { setActive(row.target.pc_id); onOpen(row.target); }}
+                onOpen={choose}
               />
             );
         })}
@@ -191,8 +199,9 @@ function WaveRow({ top, wave, targets, execution, fired }: { top: number; wave: 
   );
 }
 
-function TargetRow({ id, top, target, bounds, killed, now, fired, active, onOpen }: {
-  id: string; top: number; target: Target; bounds: Bounds; killed: number | null; now: number; fired: number; active: boolean; onOpen: () => void;
+/** Scrolling draws only the rows that come into sight anew. */
+const TargetRow = memo(function TargetRow({ id, top, target, bounds, killed, now, fired, active, onOpen }: {
+  id: string; top: number; target: Target; bounds: Bounds; killed: number | null; now: number; fired: number; active: boolean; onOpen: (target: Target) => void;
 }) {
   const look = lookOf(TARGET, target.state);
   const receipt = target.receipt ? lookOf(RECEIPT, target.receipt) : null;
@@ -202,7 +211,7 @@ function TargetRow({ id, top, target, bounds, killed, now, fired, active, onOpen
     // eslint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/interactive-supports-focus
     <div
       id={id} className={`tl-row tone-${look.tone}`} style={{ transform: `translateY(${top}px)` }} role="option" aria-selected={active} data-active={active}
-      data-pc={target.pc_id} data-state={target.state} onClick={onOpen} title={story(target, fired, now)}
+      data-pc={target.pc_id} data-state={target.state} onClick={() => onOpen(target)} title={story(target, fired, now)}
       aria-label={`${target.pc_id}: ${look.label}${receipt ? `, ${receipt.label}` : ''}`}
     >
       <div className="tl-name"><Glyph shape={look.shape} /><span className="kn-truncate">{target.pc_id}</span></div>
@@ -222,7 +231,7 @@ function TargetRow({ id, top, target, bounds, killed, now, fired, active, onOpen
       </div>
     </div>
   );
-}
+});
 
 /** What happened there, in a line. */
 function story(target: Target, fired: number, now: number): string {

@@ -7,7 +7,7 @@ import { Link, getRouteApi } from '@tanstack/react-router';
 import { lazy, Suspense, useMemo, useState } from 'react';
 
 import { useFeatures } from '../api/features';
-import { raw } from '../api/client';
+import { api, body } from '../api/client';
 import { queries } from '../api/queries';
 import type { Execution, FleetHealth, Ready, Run } from '../api/types';
 import { KillExecution } from '../components/kill';
@@ -195,11 +195,10 @@ function OverTime() {
     queryFn: async () => {
       const to = Math.ceil(Date.now() / 60_000) * 60_000;
       const from = to - SPANS[span];
-      const answer = await raw<{ at: string; fired: number; succeeded: number; failed: number }[] | { buckets: { at: string; fired: number; succeeded: number; failed: number }[] }>(
-        'GET', `/api/statistics?from=${new Date(from).toISOString()}&to=${new Date(to).toISOString()}&buckets=60`,
+      const answer = await body(
+        api.GET('/api/statistics', { params: { query: { from: new Date(from).toISOString(), to: new Date(to).toISOString(), buckets: 60 } } }),
       );
-      const rows = Array.isArray(answer) ? answer : answer.buckets;
-      return rows.map((row): Bucket => ({ ...row, at: Date.parse(row.at) }));
+      return { buckets: answer.buckets.map((row): Bucket => ({ ...row, at: Date.parse(row.at) })), complete: answer.complete };
     },
     enabled: features.known && counted,
   });
@@ -207,7 +206,7 @@ function OverTime() {
   const executions = newest.data?.items;
   const updatedAt = Math.max(newest.dataUpdatedAt, opened);
   const buckets = useMemo(() => {
-    if (counted) return statistics.data;
+    if (counted) return statistics.data?.buckets;
     if (executions === undefined) return undefined;
     const to = Math.ceil(updatedAt / 60_000) * 60_000;
     return bucketsOf(executions, to - SPANS[span], to, 60);
@@ -236,7 +235,8 @@ function OverTime() {
           </Suspense>
         )}
         <div className="kn-faint" style={{ fontSize: '0.75rem', padding: '2px 6px' }}>
-          Counted when fired. Drag over a span to see its runs.
+          Counted when {counted ? 'started' : 'fired'}. Drag over a span to see its runs.
+          {statistics.data?.complete === false ? ' There are more than could be counted.' : ''}
           {cut ? ` Only the newest ${count(READ)} executions are counted.` : ''}
         </div>
       </div>

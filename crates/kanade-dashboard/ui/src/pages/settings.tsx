@@ -3,7 +3,7 @@
 import { SegmentedControl, useMantineColorScheme } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 
-import { raw } from '../api/client';
+import { api, body } from '../api/client';
 import { openApi, useFeatures } from '../api/features';
 import { queries } from '../api/queries';
 import { State } from '../components/state';
@@ -47,15 +47,16 @@ function Preferences() {
 function Server() {
   const document = useQuery(openApi());
   const features = useFeatures();
-  const tells = features.has('GET', '/api/version');
-  const version = useQuery({ queryKey: ['ready', 'version'], queryFn: () => raw<Record<string, unknown>>('GET', '/api/version'), enabled: tells });
+  const tells = features.has('GET', '/api/deployment');
+  const deployment = useQuery({ queryKey: ['ready', 'deployment'], queryFn: ({ signal }) => body(api.GET('/api/deployment', { signal })), enabled: tells });
+  const told = deployment.data;
   return (
     <Panel className="c6" title="Server">
       <div className="kn-pad">
         <Facts
           facts={[
-            ['Version', <span key="v" className="kn-mono">{document.data?.info?.version ?? '–'}</span>],
-            ...Object.entries(version.data ?? {}).filter(([name]) => name !== 'version').map(([name, value]): [string, React.ReactNode] => [name.replaceAll('_', ' '), typeof value === 'object' ? JSON.stringify(value) : String(value)]),
+            ['Version', <span key="v" className="kn-mono">{told?.version ?? document.data?.info?.version ?? '–'}</span>],
+            ...(told ? ([['Store', told.store], ['Catalog', told.catalog], ['Bus', told.bus], ['Data', <span key="d" className="kn-mono">{told.data_dir}</span>]] as [string, React.ReactNode][]) : []),
             ['API', <a key="a" href="/api/openapi.json">its description (OpenAPI)</a>],
           ]}
         />
@@ -64,7 +65,11 @@ function Server() {
   );
 }
 
-interface Finding { name: string; status: string; detail?: string; hint?: string | null }
+const VERDICT = {
+  ok: { tone: 'ok', shape: 'check', means: 'As it should be.' },
+  warning: { tone: 'warn', shape: 'clock', means: 'It works, and somebody should look at it.' },
+  failed: { tone: 'bad', shape: 'cross', means: 'It does not work.' },
+} as const;
 
 /** The checks of `kanade doctor`, where the server tells of them. */
 function Doctor() {
@@ -72,10 +77,7 @@ function Doctor() {
   const tells = features.has('GET', '/api/doctor');
   const query = useQuery({
     queryKey: ['ready', 'doctor'],
-    queryFn: async () => {
-      const answer = await raw<Finding[] | { checks: Finding[] }>('GET', '/api/doctor');
-      return Array.isArray(answer) ? answer : answer.checks;
-    },
+    queryFn: ({ signal }) => body(api.GET('/api/doctor', { signal })),
     enabled: tells,
   });
   if (!features.known) return null;
@@ -86,9 +88,9 @@ function Doctor() {
           {(findings) => (
             <div className="kn-pad" style={{ display: 'grid', gap: 8 }}>
               {findings.map((finding) => (
-                <div key={finding.name}>
-                  <State look={{ label: finding.name, tone: finding.status === 'ok' ? 'ok' : finding.status === 'warn' ? 'warn' : 'bad', shape: finding.status === 'ok' ? 'check' : finding.status === 'warn' ? 'clock' : 'cross', means: finding.hint ?? finding.detail ?? finding.status }} />
-                  {finding.detail ? <div className="kn-faint" style={{ paddingLeft: 19 }}>{finding.detail}</div> : null}
+                <div key={finding.check}>
+                  <State of={finding.verdict} look={{ label: finding.check, ...VERDICT[finding.verdict] }} />
+                  <div className="kn-faint" style={{ paddingLeft: 19, fontSize: '0.8125rem' }}>{finding.detail}</div>
                 </div>
               ))}
             </div>
