@@ -144,15 +144,15 @@ export function AgentPicker({ value, onChange }: { value: string[]; onChange: (v
   return (
     <TagsInput
       label="Agents" description="By their id; one that is not known yet runs it when it comes" placeholder={value.length === 0 ? 'Choose or type, Enter adds' : ''}
-      data={agents.data?.items.map((agent) => agent.pc_id) ?? []} value={value} onChange={onChange} onSearchChange={setTyped}
-      limit={50} clearable splitChars={[',', ' ']} acceptValueOnBlur data-autofocus maxDropdownHeight={220}
+      data={agents.data?.items.map((agent) => agent.pc_id) ?? []} value={value} onChange={(tags) => onChange([...new Set(tags.flatMap((tag) => tag.split(/[\s,]+/)).filter(Boolean))])} onSearchChange={setTyped}
+      limit={50} clearable splitChars={[',', ' ']} acceptValueOnBlur maxDropdownHeight={220}
     />
   );
 }
 
 export function GroupsPicker({ value, onChange }: { value: string[]; onChange: (value: string[]) => void }) {
   const known = useGroupNames();
-  return <TagsInput label="Groups" description="All their members" placeholder={value.length === 0 ? 'Choose or type, Enter adds' : ''} data={known} value={value} onChange={onChange} clearable acceptValueOnBlur data-autofocus />;
+  return <TagsInput label="Groups" description="All their members" placeholder={value.length === 0 ? 'Choose or type, Enter adds' : ''} data={known} value={value} onChange={onChange} clearable acceptValueOnBlur />;
 }
 
 function useGroupNames(): string[] {

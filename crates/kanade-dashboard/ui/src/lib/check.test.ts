@@ -20,7 +20,7 @@ describe('a manifest', () => {
     const misspelt = findings.find((finding) => finding.message.includes('timout'));
     expect(misspelt?.message).toBe('The field `timout` is not known.');
     expect(text.slice(misspelt?.from, misspelt?.to)).toBe('timout');
-    expect(findings.some((finding) => finding.message === '`execute` lacks `timeout`.')).toBe(true);
+    expect(findings.map((finding) => finding.message).sort()).toEqual(['The field `timout` is not known.', '`execute` lacks `timeout`.']);
   });
 
   it('with a wrong value is told what is allowed', () => {

@@ -38,7 +38,7 @@ export function check(text: string, name: string, schemas: Schemas): Checked {
   const findings: Finding[] = [];
   for (const error of result.errors) {
     // These only say that something below is wrong, which is said there.
-    if (['$ref', 'properties', 'items', 'allOf', 'additionalProperties'].includes(error.keyword) && !error.error.includes('does not match additional properties')) continue;
+    if (['$ref', 'properties', 'items', 'allOf', 'additionalProperties'].includes(error.keyword)) continue;
     const path = error.instanceLocation.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
     const [from, to] = rangeOf(document, path, error.keyword === 'false');
     const message = words(error.keyword, error.error, path);
@@ -97,7 +97,6 @@ function words(keyword: string, error: string, path: string[]): string {
       return `${path.length === 0 ? 'The document' : `\`${name}\``} lacks \`${missing ?? '?'}\`.`;
     }
     case 'false':
-    case 'additionalProperties':
       return `The field \`${name}\` is not known.`;
     case 'type':
       return `\`${name}\`: ${error.replace(/^Instance type "([^"]+)" is invalid\. Expected "([^"]+)"\.$/, 'a $2 is wanted, not a $1.')}`;
