@@ -193,7 +193,7 @@ function Again({ execution, failed, onClose }: { execution: Execution; failed: n
 
 function Legend() {
   return (
-    <div className="kn-faint wide-only" style={{ display: 'flex', gap: 16, padding: '8px 4px', fontSize: '0.75rem', alignItems: 'center', flexWrap: 'wrap' }}>
+    <div className="kn-faint wide-only" style={{ display: 'flex', columnGap: 16, rowGap: 4, padding: '8px 4px', fontSize: '0.75rem', alignItems: 'center', flexWrap: 'wrap' }}>
       <span style={{ display: 'inline-flex', gap: 6, alignItems: 'center' }}><i className="tl-bar queued" style={{ position: 'static', width: 26 }} />waits: sent or due, not started</span>
       <span style={{ display: 'inline-flex', gap: 6, alignItems: 'center' }} className="tone-ok"><i className="tl-bar running" style={{ position: 'static', width: 26 }} />runs, in the colour of its outcome</span>
       <span style={{ display: 'inline-flex', gap: 6, alignItems: 'center' }}><i style={{ borderLeft: '2px solid var(--tone-kill)', height: 14 }} />kill, with the answer of each agent</span>
