@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+use crate::browser;
 use crate::cargo::{self, cargo};
+use crate::dashboard;
 use crate::error::Result;
 use crate::nats;
 
@@ -15,6 +17,8 @@ pub(crate) enum Bench {
     Fleet,
     /// How fast results get from NATS into the store.
     Ingest,
+    /// How fast the web page is there, and how smoothly it scrolls.
+    Dashboard,
 }
 
 /// Measures one, or all.
@@ -35,6 +39,17 @@ pub(crate) fn run(only: Option<Bench>) -> Result<ExitCode> {
             .envs(nats.variables.iter().map(|(name, value)| (name, value)));
         let status = cargo::status(&mut command)?;
         cargo::succeeded(&command, status)?;
+    }
+    if wanted(Bench::Dashboard) {
+        let Some(node) = dashboard::ensure(true)? else {
+            return Ok(ExitCode::FAILURE);
+        };
+        let mut build = cargo();
+        build.args(["build", "--release", "--package", "kanade"]);
+        let status = cargo::status(&mut build)?;
+        cargo::succeeded(&build, status)?;
+        let target = cargo::workspace()?.target_directory;
+        browser::measure(node, target.join("release/kanade").as_std_path())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,15 @@
-//! `cargo xtask demo`: builds kanade and becomes `kanade demo`.
+//! `cargo xtask demo`: builds the web page and kanade, and becomes `kanade demo`.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
 use crate::cargo::{cargo, root};
+use crate::dashboard;
 use crate::error::Result;
 
 pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
+    // The demo works without it, and then says how it is built.
+    dashboard::ensure(false)?;
     let mut command = cargo();
     command
         // Paths among the arguments are meant from where the person is, perhaps a folder of the workspace.

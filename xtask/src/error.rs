@@ -20,6 +20,10 @@ pub(crate) enum Error {
     Metadata(#[from] cargo_metadata::Error),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("the dashboard: {0}")]
+    Dashboard(String),
     #[error("{} is not a JUnit report with a count of tests and failures", path.display())]
     NotAReport { path: PathBuf },
     #[error("the layers are broken:{}", listed(.0))]

@@ -2,8 +2,10 @@
 //! by itself, so that a fresh clone and a Rust toolchain are enough.
 
 mod bench;
+mod browser;
 mod cargo;
 mod conformance;
+mod dashboard;
 mod demo;
 mod error;
 mod layers;
@@ -24,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask demo                        build kanade and serve the demo, everything embedded
   cargo xtask demo -- --data ./demo-data  keep the demo's data in a folder
+  cargo xtask dashboard                   check and build the web page
   cargo xtask test                        run every test of the workspace
   cargo xtask test --filter kill          run the tests with `kill` in their name
   cargo xtask bench ingest                measure how fast results get from NATS into the store
@@ -45,6 +48,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Check and build the web page that the server serves, unless it is as it was built before.
+    Dashboard {
+        /// First write the description of the API anew, and the types that are made of it.
+        #[arg(long)]
+        update_api: bool,
+        /// Ask the registry whether a package is known to be unsafe.
+        #[arg(long)]
+        audit: bool,
+        /// Take the pictures of the guide anew, which is what the tests in a browser do on their way.
+        #[arg(long)]
+        pictures: bool,
+    },
     /// Check the layers, run all tests and doc tests, compare the conformance cases of the backends.
     Test {
         /// Run only the tests whose name contains this text.
@@ -64,6 +79,11 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo { args } => demo::run(&args),
+        Command::Dashboard {
+            update_api,
+            audit,
+            pictures,
+        } => dashboard::run(update_api, audit, pictures),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { only } => bench::run(only),
         Command::CheckLayers => layers::run(),

@@ -16,12 +16,25 @@ struct Tool {
     otherwise: &'static str,
 }
 
-const TOOLS: &[Tool] = &[Tool {
-    name: "netns",
-    probe: &["ip", "-V"],
-    package: "iproute2",
-    otherwise: "agents on networks of their own are tested over loopback instead",
-}];
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "netns",
+        probe: &["ip", "-V"],
+        package: "iproute2",
+        otherwise: "agents on networks of their own are tested over loopback instead",
+    },
+    Tool {
+        name: "browser",
+        probe: &["chromium", "--version"],
+        package: "chromium",
+        otherwise: "the web page is not tested in a browser",
+    },
+];
+
+/// Whether the tool of this name is there.
+pub(crate) fn has(name: &str) -> bool {
+    TOOLS.iter().any(|tool| tool.name == name && works(tool.probe))
+}
 
 /// Sees that every tool is there.
 pub(crate) fn run() {
@@ -30,18 +43,23 @@ pub(crate) fn run() {
         return;
     }
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
-    if is_root() && Path::new("/etc/debian_version").exists() {
-        println!("installing {}", packages.join(", "));
-        // A package list may be old or not there at all.
-        works(&["apt-get", "-qq", "update"]);
-        let install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends"];
-        works(&[&install[..], &packages].concat());
-    }
+    install(&packages);
     for tool in missing.iter().filter(|tool| !works(tool.probe)) {
         println!(
             "missing: {} (Debian: apt-get install {}); {}",
             tool.name, tool.package, tool.otherwise
         );
+    }
+}
+
+/// Installs Debian's packages where that can be done.
+pub(crate) fn install(packages: &[&str]) {
+    if is_root() && Path::new("/etc/debian_version").exists() {
+        println!("installing {}", packages.join(", "));
+        // A package list may be old or not there at all.
+        works(&["apt-get", "-qq", "update"]);
+        let install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends"];
+        works(&[&install[..], packages].concat());
     }
 }
 

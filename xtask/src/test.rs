@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the layers, every test and doc test of the workspace, and whether all backends are
+//! `cargo xtask test`: the layers, every test and doc test of the workspace, the web page in a browser, and whether all backends are
 //! tested for the same behaviour. It ends with one line that counts what ran.
 
 use std::env;
@@ -8,8 +8,10 @@ use std::process::{Command, ExitCode};
 
 use cargo_metadata::Metadata;
 
+use crate::browser;
 use crate::cargo::{self, cargo};
 use crate::conformance;
+use crate::dashboard;
 use crate::error::{Error, Result};
 use crate::layers;
 use crate::nats;
@@ -20,6 +22,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     let strict = env::var_os("CI").is_some_and(|value| !value.is_empty());
     setup::run();
     layers::run()?;
+    let node = dashboard::ensure(browser::required())?;
     let workspace = cargo::workspace()?;
     // Builds every test binary, so a compile error ends the command here and not between two summaries.
     let suites = conformance::suites(&workspace)?;
@@ -42,6 +45,9 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
         )?;
     }
     drop(nats);
+    let program = workspace.target_directory.join("debug/kanade");
+    let (counted, ended) = browser::run(node, program.as_std_path(), filter)?;
+    run.add(counted, ended);
     // On their own in both cases: nextest knows no doc tests, and `cargo test` leaves them out when it filters.
     run.libtest(cargo().args(["test", "--workspace", "--doc"]), strict, filter)?;
 

@@ -7,9 +7,9 @@ use std::{
 };
 
 use kanade_model::{
-    AgentGroups, AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration,
-    Invalid, JobId, Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, SlotState, Timestamp,
-    Version, api, param, params_unknown_to,
+    AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration, Invalid, JobId,
+    Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, SlotState, Timestamp, Version, api, param,
+    params_unknown_to,
 };
 use kanade_ports::{
     Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
@@ -19,7 +19,7 @@ use kanade_ports::{
 use serde_json::{Value, json};
 
 use crate::{
-    Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result,
+    Audit, Committer, Dispatcher, Documents, Error, Settings, aim, documents::not_found, error::Result,
     secrets::Secrets,
 };
 
@@ -428,13 +428,7 @@ impl Fires {
     }
 
     fn members(&self, groups: &[GroupName]) -> BTreeSet<PcId> {
-        let is_member = |agent: &AgentGroups| agent.groups.iter().any(|group| groups.contains(group));
-        self.documents
-            .list::<AgentGroups>()
-            .into_iter()
-            .filter(|(_, stored)| is_member(&stored.document))
-            .filter_map(|(key, _)| key.as_str().parse().ok())
-            .collect()
+        aim::members(&self.documents, groups)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::error::{Result, chain};
 
 /// An agent that has not been heard of for longer is stale.
-const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
+pub const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
 /// How old an answer may be.
 const TOLD_AGAIN: Duration = Duration::from_secs(5);
 /// Runs that started within this are recent.
@@ -133,7 +133,7 @@ impl Fleet {
 
     async fn recent(&self, now: Timestamp) -> Result<RecentResults> {
         let since = now.minus(Duration::from_secs(u64::from(WINDOW_HOURS) * 3600));
-        let tally = self.store.tally(since, COUNTED).await?;
+        let tally = self.store.tally(since, None, COUNTED).await?;
         Ok(RecentResults {
             window_hours: WINDOW_HOURS,
             total: tally.ended,

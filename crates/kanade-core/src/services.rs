@@ -78,6 +78,8 @@ pub struct Services {
     pub releases: crate::Releases,
     /// The fleet as a whole.
     pub fleet: crate::Fleet,
+    /// How executions and runs went over time.
+    pub counts: crate::Counts,
     /// Live events.
     pub live: Live,
     /// Questions to the store.
@@ -236,6 +238,7 @@ impl Services {
                 audit,
                 settings: Arc::clone(&settings),
             },
+            counts: crate::Counts::new(Arc::clone(&store), Arc::clone(&clock)),
             live: live.clone(),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),

@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{FromRef, Request},
     middleware::{from_fn, from_fn_with_state},
+    response::Response,
 };
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header::AUTHORIZATION};
@@ -14,7 +15,11 @@ use kanade_core::{
 };
 use kanade_ports::{ExecutionStore, frame::KEY_HEADER};
 use tokio::sync::Semaphore;
-use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
+use tower::ServiceExt;
+use tower_http::{
+    CompressionLevel, catch_panic::CatchPanicLayer, compression::CompressionLayer,
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+};
 
 use crate::{
     Auth, HttpSettings,
@@ -66,6 +71,12 @@ parts_of_services! {
 
 /// The API over `services`.
 pub fn router(services: Services, settings: HttpSettings) -> Router {
+    router_with_pages(services, settings, Router::new())
+}
+
+/// The API over `services`, and `pages` wherever it has nothing. Pages are open to whoever may connect; what they
+/// answer 404, and all of `/api`, is answered with a problem.
+pub fn router_with_pages(services: Services, settings: HttpSettings, pages: Router) -> Router {
     let document = openapi()
         .to_json()
         .expect("an OpenAPI document has string keys only");
@@ -97,7 +108,7 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
         .merge(guarded(routes.waiting.into(), Some(waiting)))
         .merge(guarded(routes.uploads.into(), Some(uploads)))
         .merge(guarded(routes.streams.into(), None))
-        .fallback(not_found)
+        .fallback(move |request| elsewhere(pages.clone(), request))
         .method_not_allowed_fallback(not_allowed);
     let router = match settings.auth {
         Auth::None => router.layer(from_fn(origin::require_loopback)),
@@ -110,6 +121,8 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
     router
         .merge(gateway)
         .layer(from_fn(trace::log))
+        // For browsers, which ask for it; event streams stay as they are, and pages come packed.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(SetSensitiveRequestHeadersLayer::new([
             AUTHORIZATION,
             HeaderName::from_static(KEY_HEADER),
@@ -117,11 +130,17 @@ pub fn router(services: Services, settings: HttpSettings) -> Router {
         .with_state(app)
 }
 
-async fn not_found(request: Request) -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at `{}`", request.uri().path()),
-    )
+async fn elsewhere(pages: Router, request: Request) -> Result<Response, Problem> {
+    let path = request.uri().path().to_owned();
+    let is_api = path == "/api" || path.starts_with("/api/");
+    if !is_api {
+        let Ok(page) = pages.oneshot(request).await;
+        if page.status() != StatusCode::NOT_FOUND {
+            return Ok(page);
+        }
+    }
+    let detail = format!("there is nothing at `{path}`");
+    Err(Problem::new(StatusCode::NOT_FOUND, detail))
 }
 
 async fn not_allowed(request: Request) -> Problem {

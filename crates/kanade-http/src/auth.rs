@@ -47,6 +47,17 @@ pub struct NamedToken {
     pub token: String,
 }
 
+impl Auth {
+    /// How callers show who they are, as `auth.mode` names it.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Tokens(_) => "token",
+            Self::Jwt { .. } => "jwt",
+        }
+    }
+}
+
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

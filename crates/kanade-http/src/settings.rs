@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{AgentToken, Auth};
+use crate::{About, AgentToken, Auth};
 
 /// How the API answers.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct HttpSettings {
     pub keep_alive: Duration,
     /// How agents on other machines are let in.
     pub gateway: GatewaySettings,
+    /// What the server tells of itself.
+    pub about: About,
 }
 
 /// Which agents are let in over WebSocket, and how much they may take.
@@ -89,6 +91,7 @@ impl Default for HttpSettings {
             max_streams: 256,
             keep_alive: Duration::from_secs(15),
             gateway: GatewaySettings::default(),
+            about: About::default(),
         }
     }
 }

@@ -561,6 +561,9 @@ body! {
     }
 }
 
+mod overview;
+pub use overview::*;
+
 /// The agents that a rollout is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,5 +1,7 @@
 //! Pages of long lists: where one ends, how much it may look at, where the next begins.
 
+use kanade_model::Timestamp;
+
 /// A part of a list, newest first unless the list says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -26,6 +28,16 @@ pub struct Position {
     pub at: i64,
     /// The id, as text.
     pub id: String,
+}
+
+impl Position {
+    /// The place in the list of runs after which come those that started before this moment.
+    pub fn before_all_runs_at(moment: Timestamp) -> Self {
+        Self {
+            at: moment.as_micros(),
+            id: uuid::Uuid::nil().to_string(),
+        }
+    }
 }
 
 /// Collects a page while a backend walks its index: ends it at the limit, at a number of rows looked at, or at a

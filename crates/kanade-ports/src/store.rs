@@ -88,11 +88,17 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
     async fn run(&self, id: &ResultId) -> Result<Option<RunRecord>, StoreError>;
     /// Runs, newest first.
     async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>, StoreError>;
-    /// How many runs that started at `since` or after have ended. Of those that succeeded and of those that did not, it
-    /// counts `at_most` each and then stops. A backend that can count without reading rows does so.
-    async fn tally(&self, since: Timestamp, at_most: usize) -> Result<RunTally, StoreError> {
-        let failed = count(self, RunFilter::Failure, since, at_most).await?;
-        let succeeded = count(self, RunFilter::Success, since, at_most).await?;
+    /// How many runs that started at `since` or after, and before `until` where it is given, have ended. Of those that
+    /// succeeded and of those that did not, it counts `at_most` each and then stops. A backend that can count without
+    /// reading rows does so.
+    async fn tally(
+        &self,
+        since: Timestamp,
+        until: Option<Timestamp>,
+        at_most: usize,
+    ) -> Result<RunTally, StoreError> {
+        let failed = count(self, RunFilter::Failure, since, until, at_most).await?;
+        let succeeded = count(self, RunFilter::Success, since, until, at_most).await?;
         Ok(RunTally {
             ended: failed + succeeded,
             failed,
@@ -157,11 +163,13 @@ async fn count<S: ExecutionStore + ?Sized>(
     store: &S,
     status: RunFilter,
     since: Timestamp,
+    until: Option<Timestamp>,
     at_most: usize,
 ) -> Result<u64, StoreError> {
     let mut query = RunQuery {
         status: Some(status),
         since: Some(since),
+        after: until.map(Position::before_all_runs_at),
         ..RunQuery::default()
     };
     let mut counted = 0;

@@ -87,14 +87,20 @@ pub(crate) fn runs(txn: &ReadTransaction, query: &RunQuery) -> Result<Page<RunRe
 }
 
 /// Counts entries of the lists; no run is read.
-pub(crate) fn tally(txn: &ReadTransaction, since: Timestamp, at_most: usize) -> Result<RunTally, Fault> {
+pub(crate) fn tally(
+    txn: &ReadTransaction,
+    since: Timestamp,
+    until: Option<Timestamp>,
+    at_most: usize,
+) -> Result<RunTally, Fault> {
     let runs = Reading::<Run>::of(txn)?;
     let count = |outcome| -> Result<u64, Fault> {
         let list = record::runs_that(outcome);
         let since = list.name().moment(since);
+        let until = until.map(|until| list.name().moment(until));
         let mut counted = 0;
         for entry in runs
-            .list_between(&list, Some(&since), None)?
+            .list_between(&list, Some(&since), until.as_ref())?
             .entries()
             .take(at_most)
         {

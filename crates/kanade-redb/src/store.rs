@@ -298,10 +298,15 @@ impl ExecutionStore for RedbStore {
             .await
     }
 
-    async fn tally(&self, since: Timestamp, at_most: usize) -> Result<RunTally, StoreError> {
+    async fn tally(
+        &self,
+        since: Timestamp,
+        until: Option<Timestamp>,
+        at_most: usize,
+    ) -> Result<RunTally, StoreError> {
         self.read(
             || "how recent runs went".into(),
-            move |txn| pages::tally(txn, since, at_most),
+            move |txn| pages::tally(txn, since, until, at_most),
         )
         .await
     }

@@ -169,8 +169,13 @@ impl ExecutionStore for SqliteStore {
         read!(self, runs::list(query), "list runs")
     }
 
-    async fn tally(&self, since: Timestamp, at_most: usize) -> Result<RunTally, StoreError> {
-        read!(self, runs::tally(since, at_most), "count recent runs")
+    async fn tally(
+        &self,
+        since: Timestamp,
+        until: Option<Timestamp>,
+        at_most: usize,
+    ) -> Result<RunTally, StoreError> {
+        read!(self, runs::tally(since, until, at_most), "count recent runs")
     }
 
     async fn overdue_runs(&self, now: Timestamp, limit: usize) -> Result<Vec<Run>, StoreError> {

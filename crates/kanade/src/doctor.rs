@@ -6,8 +6,8 @@ use std::{fs, path::Path, time::Duration};
 
 use futures::TryStreamExt;
 use kanade_client::Client;
+use kanade_core::Services;
 use kanade_model::api;
-use serde::Serialize;
 
 use crate::config::{self, Config};
 
@@ -15,36 +15,11 @@ use crate::config::{self, Config};
 const FREE: (u64, u64) = (100 << 20, 1 << 30);
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It works, and somebody should look at it.
-    Warning,
-    /// It does not work.
-    Failed,
-}
+pub(crate) use kanade_model::api::{Check, Verdict};
 
-/// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Check {
-    /// What was looked at.
-    pub(crate) check: String,
-    pub(crate) verdict: Verdict,
-    /// What was found, and what to do about it.
-    pub(crate) detail: String,
-}
-
-impl Check {
-    fn new(check: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self {
-            check: check.into(),
-            verdict,
-            detail: detail.into(),
-        }
-    }
+/// A check of this verdict.
+trait Found: Sized {
+    fn new(check: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self;
 
     fn ok(check: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(check, Verdict::Ok, detail)
@@ -56,6 +31,16 @@ impl Check {
 
     fn failed(check: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(check, Verdict::Failed, detail)
+    }
+}
+
+impl Found for Check {
+    fn new(check: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self {
+            check: check.into(),
+            verdict,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -84,10 +69,43 @@ pub(crate) async fn examine(places: &Places<'_>) -> Vec<Check> {
         checks.push(schedules(&places.server).await);
     }
     checks.push(server);
-    if matches!(config.catalog, config::Catalog::Nats) || matches!(config.bus, config::Bus::Nats) {
-        checks.extend(broker::examine(&config.nats, places.monitor).await);
-    }
+    checks.extend(broker(&config, places.monitor).await);
     checks
+}
+
+/// Looks from within a running server, which knows its configuration and its parts.
+pub(crate) async fn examine_own(config: Config, services: Services) -> Vec<Check> {
+    let files = config.clone();
+    let mut checks = tokio::task::spawn_blocking(move || data(&files))
+        .await
+        .unwrap_or_else(|error| vec![Check::failed("data directory", error.to_string())]);
+    for (part, well) in services.check().await {
+        checks.push(match well {
+            Ok(()) => Check::ok(format!("server: {part}"), "it does its work"),
+            Err(why) => Check::failed(format!("server: {part}"), why),
+        });
+    }
+    checks.push(own_schedules(&services));
+    checks.extend(broker(&config, None).await);
+    checks
+}
+
+fn own_schedules(services: &Services) -> Check {
+    let schedules = services.schedules.list();
+    let invalid = schedules.iter().filter_map(|stored| {
+        let problem = stored.document.check().err()?;
+        Some((stored.document.id.to_string(), problem.to_string()))
+    });
+    let problems: Vec<_> = invalid.chain(services.schedules.unreadable()).collect();
+    told_of_schedules(schedules.len(), &problems)
+}
+
+async fn broker(config: &Config, monitor: Option<&str>) -> Vec<Check> {
+    if matches!(config.catalog, config::Catalog::Nats) || matches!(config.bus, config::Bus::Nats) {
+        broker::examine(&config.nats, monitor).await
+    } else {
+        Vec::new()
+    }
 }
 
 /// The folder of the data, the files in it, and the room they have.
@@ -199,26 +217,27 @@ async fn schedules(client: &Client) -> Check {
         Ok(Err(error)) => return Check::warning("schedules", format!("they cannot be listed: {error}")),
         Err(_) => return Check::warning("schedules", "they are not listed in time"),
     };
-    let problems: Vec<String> = listed
-        .iter()
+    let count = listed.len();
+    let problems: Vec<(String, String)> = listed
+        .into_iter()
         .filter_map(|listed| match listed {
-            api::ScheduleListed::Schedule(shown) => {
-                let problem = shown.problem.as_ref()?;
-                Some(format!("`{}`: {problem}", shown.schedule.id))
-            }
-            api::ScheduleListed::Unreadable(unreadable) => {
-                Some(format!("`{}`: {}", unreadable.id, unreadable.problem))
-            }
+            api::ScheduleListed::Schedule(shown) => Some((shown.schedule.id.to_string(), shown.problem?)),
+            api::ScheduleListed::Unreadable(unreadable) => Some((unreadable.id, unreadable.problem)),
         })
         .collect();
+    told_of_schedules(count, &problems)
+}
+
+/// Each problem is the id of a schedule and what is wrong with it.
+fn told_of_schedules(count: usize, problems: &[(String, String)]) -> Check {
     if problems.is_empty() {
-        return Check::ok("schedules", format!("{} are valid", listed.len()));
+        return Check::ok("schedules", format!("{count} are valid"));
     }
-    let text = format!(
-        "{} do not fire, being not valid: {}",
-        problems.len(),
-        problems.join("; ")
-    );
+    let told: Vec<String> = problems
+        .iter()
+        .map(|(id, problem)| format!("`{id}`: {problem}"))
+        .collect();
+    let text = format!("{} do not fire, being not valid: {}", told.len(), told.join("; "));
     Check::failed("schedules", text)
 }
 

@@ -5,8 +5,8 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow};
 use kanade_agent::{Agent, LogTail};
 use kanade_core::{Running, Services};
-use kanade_http::{AcceptLimits, AgentToken, Auth, GatewaySettings, HttpSettings, NamedToken, Tls};
-use kanade_model::{Caller, PcId, ScheduleId};
+use kanade_http::{About, AcceptLimits, AgentToken, Auth, GatewaySettings, HttpSettings, NamedToken, Tls};
+use kanade_model::{Caller, PcId, ScheduleId, api};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use crate::{
     agent,
     config::{self, AuthMode, Config},
     deployment::Deployment,
+    doctor,
 };
 
 /// Requests in flight get this long at a stop.
@@ -121,7 +122,9 @@ impl Server {
             tracing::info!("stopping");
             told.cancel();
         };
-        let router = kanade_http::router(services.clone(), http_settings(&config)?);
+        let pages = kanade_dashboard::router();
+        let router =
+            kanade_http::router_with_pages(services.clone(), http_settings(&config, &services)?, pages);
         let mut serving = tokio::spawn(kanade_http::serve(
             listener,
             router,
@@ -207,7 +210,7 @@ fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn http_settings(config: &Config) -> Result<HttpSettings> {
+fn http_settings(config: &Config, services: &Services) -> Result<HttpSettings> {
     let secret = |secret: &Option<config::Secret>| {
         secret
             .as_ref()
@@ -245,9 +248,32 @@ fn http_settings(config: &Config) -> Result<HttpSettings> {
         request_timeout: config.server.request_timeout.0,
         max_requests: config.server.max_requests,
         upload_limit: config.releases.max_size,
+        about: about(config, services),
         spool: Some(config.data_path(Path::new("spool"))),
         ..HttpSettings::default()
     })
+}
+
+/// What the server tells of itself.
+fn about(config: &Config, services: &Services) -> About {
+    let deployment = api::Deployment {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        store: kind(&config.store),
+        catalog: kind(&config.catalog),
+        bus: kind(&config.bus),
+        data_dir: config.data_dir.display().to_string(),
+    };
+    let (config, services) = (config.clone(), services.clone());
+    About::new(deployment, move || {
+        Box::pin(doctor::examine_own(config.clone(), services.clone()))
+    })
+}
+
+/// The `kind` of a part of the configuration.
+fn kind(part: &impl serde::Serialize) -> String {
+    let kind = serde_json::to_value(part).ok();
+    let kind = kind.and_then(|part| Some(part.get("kind")?.as_str()?.to_owned()));
+    kind.unwrap_or_default()
 }
 
 fn accept_limits(config: &Config) -> AcceptLimits {

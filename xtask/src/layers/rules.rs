@@ -16,13 +16,15 @@ const LAYERS: &[Layer] = &[
     layer(NATS_TESTING, &[NATS], &["async-nats"]),
     layer(POSTGRES, &[MODEL, PORTS], &["sqlx"]),
     layer(HTTP, &[MODEL, PORTS, CORE], &["axum"]),
+    // Speaks only the HTTP API, as any other client does.
+    layer(DASHBOARD, &[], &["axum"]),
     // The agent keeps its outbox in a file of its own.
     layer(AGENT, &[MODEL, PORTS], &["redb"]),
     layer(CLIENT, &[MODEL, PORTS], &[]),
     layer(
         BINARY,
         &[
-            MODEL, PORTS, CORE, MEMORY, SQLITE, REDB, FILES, NATS, POSTGRES, HTTP, AGENT, CLIENT,
+            MODEL, PORTS, CORE, MEMORY, SQLITE, REDB, FILES, NATS, POSTGRES, HTTP, DASHBOARD, AGENT, CLIENT,
         ],
         &["axum"],
     ),
@@ -65,6 +67,7 @@ const NATS: &str = "kanade-nats";
 const NATS_TESTING: &str = "kanade-nats-testing";
 const POSTGRES: &str = "kanade-postgres";
 const HTTP: &str = "kanade-http";
+const DASHBOARD: &str = "kanade-dashboard";
 const AGENT: &str = "kanade-agent";
 const CLIENT: &str = "kanade-client";
 const BINARY: &str = "kanade";

@@ -453,20 +453,28 @@ pub async fn a_filter_by_outcome_finds_old_runs_at_once<F: StoreFactory>() {
 
 pub async fn runs_of_a_time_are_counted_by_how_they_went<F: StoreFactory>() {
     let world = some_runs::<F>().await;
-    for (since, at_most, ended, failed, what) in [
-        (0, 100, 8, 4, "all that ended or are lost, none that runs"),
-        (4, 100, 4, 1, "since a moment, with it"),
-        (9, 100, 0, 0, "since later than all"),
+    for (since, until, at_most, ended, failed, what) in [
+        (0, None, 100, 8, 4, "all that ended or are lost, none that runs"),
+        (4, None, 100, 4, 1, "since a moment, with it"),
+        (9, None, 100, 0, 0, "since later than all"),
+        (0, Some(4), 100, 4, 3, "until a moment, without it"),
+        (4, Some(9), 100, 4, 1, "between two"),
+        (4, Some(4), 100, 0, 0, "in no time"),
         (
             0,
+            None,
             2,
             4,
             2,
             "so many at most of those that went well and of those that did not",
         ),
-        (0, 0, 0, 0, "none"),
+        (0, None, 0, 0, 0, "none"),
     ] {
-        let tally = world.store.tally(secs(since), at_most).await.unwrap();
+        let tally = world
+            .store
+            .tally(secs(since), until.map(secs), at_most)
+            .await
+            .unwrap();
         assert_eq!(tally, RunTally { ended, failed }, "{what}");
     }
 }

@@ -1,14 +1,11 @@
 //! At whom a slot fires: the policy of the schedule's mode, over what is known of the agents.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use kanade_model::{AgentGroups, GroupName, HumanDuration, Mode, PcId, Schedule, TargetState, Timestamp};
+use kanade_model::{GroupName, HumanDuration, Mode, PcId, Schedule, TargetState, Timestamp};
 use kanade_ports::{ExecutionStore, MAX_LIMIT, TargetQuery};
 
-use crate::{Documents, error::Result};
-
-/// An agent that was heard of within this time is alive.
-const ALIVE_WITHIN: Duration = Duration::from_secs(120);
+use crate::{Documents, aim::members, error::Result, fleet::ACTIVE_WITHIN};
 
 /// At whom a slot fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,23 +99,22 @@ async fn look_for_agents(
     store: &dyn ExecutionStore,
 ) -> Result<()> {
     // The waves of a rollout say whom it reaches; its target is only a label then.
-    let (all, groups, pcs): (bool, Vec<&GroupName>, &[PcId]) = match &schedule.rollout {
-        Some(rollout) => (false, rollout.waves.iter().map(|wave| &wave.group).collect(), &[]),
+    let (all, groups, pcs): (bool, Vec<GroupName>, &[PcId]) = match &schedule.rollout {
+        Some(rollout) => (
+            false,
+            rollout.waves.iter().map(|wave| wave.group.clone()).collect(),
+            &[],
+        ),
         None => (
             schedule.target.all,
-            schedule.target.groups.iter().collect(),
+            schedule.target.groups.clone(),
             &schedule.target.pcs,
         ),
     };
     known.expected.extend(pcs.iter().cloned());
     known.members.extend(pcs.iter().cloned());
     if !groups.is_empty() {
-        for (key, stored) in documents.list::<AgentGroups>() {
-            let is_member = stored.document.groups.iter().any(|group| groups.contains(&group));
-            if let (true, Ok(pc)) = (is_member, key.as_str().parse::<PcId>()) {
-                known.members.insert(pc);
-            }
-        }
+        known.members.extend(members(documents, &groups));
     }
     if !all && groups.is_empty() {
         return Ok(());
@@ -127,7 +123,7 @@ async fn look_for_agents(
     loop {
         let page = store.agents(after.as_ref(), MAX_LIMIT).await?;
         for agent in page.items {
-            let alive = now.since(agent.updated_at) <= ALIVE_WITHIN;
+            let alive = now.since(agent.updated_at) <= ACTIVE_WITHIN;
             if alive && (all || known.members.contains(&agent.pc_id)) {
                 known.expected.insert(agent.pc_id.clone());
             }

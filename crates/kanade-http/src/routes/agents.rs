@@ -1,16 +1,20 @@
 //! Agents as they show themselves, and what can be asked of one directly.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{slice, str::FromStr, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use kanade_core::{Agents, Error, shape};
-use kanade_model::{Caller, PcId, api};
-use kanade_ports::{Agent, ExecutionStore, MAX_LIMIT, Position};
+use kanade_core::{ACTIVE_WITHIN, Agents, Error, shape};
+use kanade_model::{Caller, GroupName, PcId, Timestamp, api};
+use kanade_ports::{
+    Agent, ExecutionStore, MAX_LIMIT, PAGE_BYTES, Page, PageBuilder, Position, Progress, SCAN_LIMIT,
+    StoreError,
+};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
+    App,
     extract::{Linked, PageParams, PageRequest, Path, Query, parsed, whole},
     problem::Problem,
 };
@@ -19,30 +23,102 @@ const LIST: &str = "agents";
 /// About what an agent takes in an answer, in bytes.
 const ENVELOPE: usize = 256;
 
+/// Which agents are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// With this text in their id or the name of their host, in whatever case.
+    #[serde(default)]
+    q: Option<String>,
+    /// In this group.
+    #[serde(default)]
+    group: Option<GroupName>,
+    /// Heard of within two minutes, or not.
+    #[serde(default, deserialize_with = "parsed")]
+    #[param(value_type = Option<bool>)]
+    alive: Option<bool>,
+}
+
+impl Filter {
+    fn is_empty(&self) -> bool {
+        self.q.is_none() && self.group.is_none() && self.alive.is_none()
+    }
+
+    /// What decides whether an agent is wanted.
+    fn decides(self, agents: &Agents, now: Timestamp) -> impl Fn(&Agent) -> bool + use<> {
+        let members = self.group.map(|group| agents.members(slice::from_ref(&group)));
+        let text = self.q.map(|text| text.to_lowercase());
+        move |agent| {
+            let contains = |text: &str, name: &str| name.to_lowercase().contains(text);
+            members
+                .as_ref()
+                .is_none_or(|members| members.contains(&agent.pc_id))
+                && self
+                    .alive
+                    .is_none_or(|alive| alive == (now.since(agent.updated_at) <= ACTIVE_WITHIN))
+                && text.as_deref().is_none_or(|text| {
+                    contains(text, agent.pc_id.as_str())
+                        || agent.hostname.as_deref().is_some_and(|name| contains(text, name))
+                })
+        }
+    }
+}
+
 /// Lists the agents
+///
+/// With a filter, a page looks at 10,000 agents at most: it may be empty and yet have a next one.
 #[utoipa::path(
     get, path = "/api/agents", operation_id = "list_agents", tag = "agents",
-    params(PageParams),
+    params(PageParams, Filter),
     responses((
         status = 200, description = "By id; all that fit 4 MiB unless `limit` says less", body = Vec<api::Agent>,
         headers(("Link" = String, description = "`rel=\"next\"`: the rest"))
     ))
 )]
 pub(super) async fn list(
-    State(store): State<Arc<dyn ExecutionStore>>,
+    State(app): State<App>,
     page: PageRequest,
+    Query(filter): Query<Filter>,
 ) -> Result<Linked<Vec<api::Agent>>, Problem> {
-    let after = page.after(LIST)?;
+    let (store, after) = (&app.services.store, page.after(LIST)?);
+    if !filter.is_empty() {
+        let wanted = filter.decides(&app.services.agents, app.services.clock.now());
+        let agents = those(&**store, page.limit(), after, wanted).await?;
+        return Ok(page.answer(LIST, agents.map(shape::agent)));
+    }
     let agents = match page.limit() {
         Some(limit) => store.agents(after.as_ref(), limit).await?,
         None => {
-            let store = &store;
             let fetch =
                 |after: Option<Position>| async move { store.agents(after.as_ref(), MAX_LIMIT).await };
             whole(after, fetch, place, |_| ENVELOPE).await?
         }
     };
     Ok(page.answer(LIST, agents.map(shape::agent)))
+}
+
+/// A page of those agents that are wanted.
+async fn those(
+    store: &dyn ExecutionStore,
+    limit: Option<usize>,
+    mut after: Option<Position>,
+    wanted: impl Fn(&Agent) -> bool,
+) -> Result<Page<Agent>, StoreError> {
+    let mut page = PageBuilder::new(limit.unwrap_or(usize::MAX), SCAN_LIMIT, PAGE_BYTES);
+    loop {
+        let read = store.agents(after.as_ref(), MAX_LIMIT).await?;
+        for agent in read.items {
+            let at = place(&agent);
+            let item = wanted(&agent).then_some(agent);
+            if page.offer(item, || at, ENVELOPE) == Progress::Full {
+                return Ok(page.finish(false));
+            }
+        }
+        match read.next {
+            Some(next) => after = Some(next),
+            None => return Ok(page.finish(true)),
+        }
+    }
 }
 
 fn place(agent: &Agent) -> Position {

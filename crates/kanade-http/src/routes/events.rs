@@ -82,6 +82,9 @@ pub(super) async fn events(
             Ok(written(number, &event))
         })
         .take_until(end(app.clone(), identity, closing));
+    // The head of an answer leaves with the first piece of its body, and a reader wants to know at once that it hears.
+    let begun = futures::stream::once(ready(Ok(Event::default().comment("following"))));
+    let events = begun.chain(events);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(app.settings.keep_alive)))
 }
 

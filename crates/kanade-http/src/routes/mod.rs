@@ -12,6 +12,7 @@ mod groups;
 mod health;
 mod inventory;
 mod jobs;
+mod overview;
 mod releases;
 mod results;
 mod run;
@@ -82,6 +83,8 @@ impl Routes {
                 .routes(routes!(agents::get))
                 .routes(routes!(groups::get, groups::put, groups::join))
                 .routes(routes!(groups::leave))
+                .routes(routes!(groups::list))
+                .routes(routes!(groups::members))
                 .routes(routes!(config::effective))
                 .routes(routes!(config::get_global, config::put_global))
                 .routes(routes!(
@@ -96,6 +99,11 @@ impl Routes {
                 .routes(routes!(releases::list))
                 .routes(routes!(releases::get, releases::delete))
                 .routes(routes!(releases::rollout))
+                .routes(routes!(overview::statistics))
+                .routes(routes!(overview::resolve))
+                .routes(routes!(overview::who_am_i))
+                .routes(routes!(overview::deployment))
+                .routes(routes!(overview::doctor))
                 .routes(routes!(fleet::health))
                 .routes(routes!(fleet::broker))
                 .routes(routes!(audit::list))

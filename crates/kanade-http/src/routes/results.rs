@@ -44,6 +44,14 @@ pub(super) struct Filter {
     #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
+    /// Started before this moment (RFC 3339).
+    #[serde(default, deserialize_with = "parsed")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// Whether the output is wanted; without it, `stdout` and `stderr` are empty. `true` when not given.
+    #[serde(default, deserialize_with = "parsed")]
+    #[param(value_type = Option<bool>)]
+    output: Option<bool>,
 }
 
 /// The outcome of a run.
@@ -87,9 +95,13 @@ impl Filter {
             stderr: filter("stderr", self.stderr)?,
             status: self.status.map(Into::into),
             since: self.since,
-            with_output: true,
+            with_output: self.output.unwrap_or(true),
             limit,
-            after,
+            // Whoever is further than `until` stays there.
+            after: [after, self.until.map(Position::before_all_runs_at)]
+                .into_iter()
+                .flatten()
+                .min(),
         })
     }
 }

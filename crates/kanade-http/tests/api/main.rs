@@ -24,6 +24,8 @@ mod jobs_documents;
 mod limits;
 mod log;
 mod openapi;
+mod overview;
+mod pages;
 mod paging;
 mod params;
 mod problems;

@@ -26,12 +26,16 @@ const ROUTES: &[&str] = &[
     "GET /api/audit",
     "GET /api/config",
     "GET /api/dead_letters",
+    "GET /api/deployment",
+    "GET /api/doctor",
     "GET /api/events",
     "GET /api/executions",
     "GET /api/executions/{exec_id}",
     "GET /api/executions/{exec_id}/targets",
     "GET /api/freeze",
+    "GET /api/groups",
     "GET /api/groups/{name}/config",
+    "GET /api/groups/{name}/members",
     "GET /api/health/fleet",
     "GET /api/inventory/by-job/{id}",
     "GET /api/inventory/jobs",
@@ -50,6 +54,8 @@ const ROUTES: &[&str] = &[
     "GET /api/schedules/{id}/preview",
     "GET /api/schedules/{id}/slots",
     "GET /api/scripts/status",
+    "GET /api/statistics",
+    "GET /api/whoami",
     "GET /health",
     "GET /livez",
     "GET /readyz",
@@ -73,6 +79,7 @@ const ROUTES: &[&str] = &[
     "POST /api/schedules/{id}/trigger",
     "POST /api/scripts/{job_id}/revoke",
     "POST /api/scripts/{job_id}/unrevoke",
+    "POST /api/targets/resolve",
     "PUT /api/agents/{pc_id}/groups",
     "PUT /api/config",
     "PUT /api/freeze",
@@ -221,4 +228,15 @@ async fn the_document_is_the_same_every_time() {
     let served = World::new().await.get("/api/openapi.json").send().await;
     assert_eq!(served.text(), first);
     assert_eq!(served.header("content-type"), Some("application/json"));
+}
+
+#[test]
+fn the_page_knows_the_document_as_it_is() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../kanade-dashboard/ui/openapi.json");
+    let kept = std::fs::read_to_string(kept).unwrap();
+    let current = kanade_http::openapi().to_pretty_json().unwrap();
+    assert!(
+        kept.trim_end() == current,
+        "crates/kanade-dashboard/ui/openapi.json is not current: run `cargo xtask dashboard --update-api`"
+    );
 }

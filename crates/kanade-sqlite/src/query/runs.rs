@@ -49,18 +49,20 @@ pub(crate) async fn overdue(
 pub(crate) async fn tally(
     conn: &mut SqliteConnection,
     since: Timestamp,
+    until: Option<Timestamp>,
     at_most: usize,
 ) -> Result<RunTally, Fault> {
     let counted = |outcome| {
         format!(
             "(SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_newest \
-             WHERE outcome = '{}' AND started_at >= ?1 LIMIT ?2))",
+             WHERE outcome = '{}' AND started_at >= ?1 AND started_at < ?2 LIMIT ?3))",
             outcome_text(outcome)
         )
     };
     let (succeeded, failed) = (counted(RunFilter::Success), counted(RunFilter::Failure));
     let tally = Statement::new(format!("SELECT {succeeded}, {failed}"))
         .with_time(since)
+        .with(until.map_or(i64::MAX, Timestamp::as_micros))
         .with_limit(at_most)
         .one(conn, |columns| {
             let (succeeded, failed) = (columns.take::<u64>()?, columns.take()?);

@@ -109,7 +109,7 @@ async fn a_list_is_a_range_of_the_index_that_is_made_for_it() {
         (
             "runs",
             "SELECT count(*) FROM (SELECT 1",
-            "runs_newest (outcome=? AND started_at>?)",
+            "runs_newest (outcome=? AND started_at>? AND started_at<?)",
         ),
         (
             "runs",
@@ -307,7 +307,7 @@ async fn ask_everything(world: &World) {
     store.sends(&exec(1)).await.unwrap();
     store.run(&ResultId(Uuid::now_v7())).await.unwrap();
     store.overdue_runs(at(9), 10).await.unwrap();
-    store.tally(at(1), 10).await.unwrap();
+    store.tally(at(1), None, 10).await.unwrap();
     store.agent(&pc(1)).await.unwrap();
     store.agents(after.as_ref(), 10).await.unwrap();
     store.facts_of(&pc(1)).await.unwrap();

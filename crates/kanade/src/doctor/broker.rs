@@ -5,7 +5,7 @@ use std::time::Duration;
 use kanade_nats::{Inspection, Nats, State};
 use serde_json::Value;
 
-use super::{ANSWER, Check};
+use super::{ANSWER, Check, Found as _};
 use crate::config;
 
 /// The least size of messages with which nothing of the contract is cut.
