@@ -112,8 +112,6 @@ pub(crate) async fn tick(shared: Arc<Shared>, mut since: Timestamp) {
         let next = own.iter().filter_map(|own| own.next(since)).min();
         tokio::select! {
             () = until(&shared, next) => {}
-            // A clock that was set is noticed.
-            () = shared.clock.sleep(LOOK) => {}
             // Its sender lives as long as the agent.
             _ = changes.changed() => {}
             () = shared.stopping.cancelled() => return,
@@ -123,7 +121,11 @@ pub(crate) async fn tick(shared: Arc<Shared>, mut since: Timestamp) {
 
 async fn until(shared: &Shared, next: Option<Timestamp>) {
     match next {
-        Some(next) => shared.clock.sleep_until(next).await,
+        // A clock that was set is noticed.
+        Some(next) => tokio::select! {
+            () = shared.clock.sleep_until(next) => {}
+            () = shared.clock.sleep(LOOK) => {}
+        },
         None => pending().await,
     }
 }

@@ -19,6 +19,7 @@ mod place;
 mod probe;
 mod record;
 #[cfg(all(test, unix))]
+#[expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 mod tests;
 
 use std::{ffi::OsString, fmt, io, path::PathBuf, sync::Arc, time::Duration};

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn schedule(change: Value) -> Schedule {
+    fn schedule(change: &Value) -> Schedule {
         let mut document = json!({
             "id": "nightly", "cron": "0 30 2 * * *", "job_id": "backup", "target": {"all": true}, "runs_on": "agent"
         });
@@ -147,7 +147,7 @@ mod tests {
         serde_json::from_value(document).unwrap()
     }
 
-    fn own(change: Value) -> Option<Own> {
+    fn own(change: &Value) -> Option<Own> {
         let groups = ["servers".parse().unwrap(), "canary".parse().unwrap()];
         Own::of(schedule(change), &"pc-1".parse().unwrap(), &groups)
     }
@@ -179,7 +179,7 @@ mod tests {
             // The target of a rollout is a label.
             (rollout(vec![wave("desks", "0s")]), None),
         ] {
-            let found = own(change.clone()).map(|own| own.delay.as_secs());
+            let found = own(&change).map(|own| own.delay.as_secs());
             assert_eq!(found, delay, "{change}");
         }
     }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_wave_is_due_its_delay_after_the_slot() {
         let own =
-            own(json!({"rollout": {"strategy": "wave", "waves": [{"group": "servers", "delay": "1h"}]}}))
+            own(&json!({"rollout": {"strategy": "wave", "waves": [{"group": "servers", "delay": "1h"}]}}))
                 .unwrap();
         // Also where the slot is past and its wave is not.
         for now in ["2026-05-01T02:00:00Z", "2026-05-01T03:00:00Z"] {
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_slept_through_is_missed() {
-        let own = own(json!({"cron": "0 * * * * *"})).unwrap();
+        let own = own(&json!({"cron": "0 * * * * *"})).unwrap();
         let slots = own.slots(at("2026-05-01T00:00:00Z"), at("2026-05-01T08:00:10Z"));
         assert_eq!(slots, [at("2026-05-01T08:00:00Z")]);
     }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn the_command_of_a_slot_is_the_same_whenever_it_is_made() {
         let own = own(
-            json!({"jitter": "1500ms", "starting_deadline": "1h", "deadline_at": "2026-05-01T03:00:00Z"}),
+            &json!({"jitter": "1500ms", "starting_deadline": "1h", "deadline_at": "2026-05-01T03:00:00Z"}),
         )
         .unwrap();
         let job: Manifest = serde_json::from_value(json!({
@@ -278,7 +278,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                judge(&schedule(change.clone()), success, in_hand, now),
+                judge(&schedule(&change), success, in_hand, now),
                 verdict,
                 "{change}"
             );

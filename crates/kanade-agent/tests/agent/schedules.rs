@@ -30,7 +30,7 @@ async fn job(world: &World, version: &str, script: &str) {
     world.set(Bucket::Jobs, "backup", &document.to_string()).await;
 }
 
-fn schedule(change: Value) -> String {
+fn schedule(change: &Value) -> String {
     let mut document = json!({
         "id": "often", "cron": "0 0 */6 * * *", "job_id": "backup", "target": {"all": true}, "runs_on": "agent"
     });
@@ -84,7 +84,7 @@ async fn restarted(world: &World, agent: Agent) -> Agent {
 async fn two_days_of_slots_run_once_each_and_none_is_made_up_for() {
     let (world, clock) = world().await;
     let mut agent = world.agent().await;
-    set(&world, &schedule(json!({}))).await;
+    set(&world, &schedule(&json!({}))).await;
     let mut slots = 0;
     for slot in [
         "2026-05-01T12:00:00Z",
@@ -118,7 +118,7 @@ async fn slots_follow_the_clocks_of_their_time_zone() {
     let agent = world.agent().await;
     set(
         &world,
-        &schedule(json!({"cron": "0 30 8 * * *", "timezone": "Europe/Berlin"})),
+        &schedule(&json!({"cron": "0 30 8 * * *", "timezone": "Europe/Berlin"})),
     )
     .await;
     // Clocks are put back in the night before the 25th.
@@ -134,7 +134,7 @@ async fn slots_follow_the_clocks_of_their_time_zone() {
 async fn an_agent_ticks_without_its_server_also_after_a_restart() {
     let (world, clock) = world().await;
     let agent = world.agent().await;
-    set(&world, &schedule(json!({}))).await;
+    set(&world, &schedule(&json!({}))).await;
     kept(&world, |kept| kept["documents"]["jobs"]["backup"].is_string()).await;
     agent.stop().await;
     // The next life has a catalog that knows nothing and never answers.
@@ -160,12 +160,12 @@ async fn an_agent_ticks_without_its_server_also_after_a_restart() {
 async fn a_disabled_or_deleted_schedule_and_a_revoked_job_do_not_run() {
     let (world, clock) = world().await;
     let agent = world.agent().await;
-    set(&world, &schedule(json!({}))).await;
+    set(&world, &schedule(&json!({}))).await;
     clock.set(at("2026-05-01T12:00:00Z"));
     ran(&world, "2026-05-01T12:00:00Z").await;
-    set(&world, &schedule(json!({"enabled": false}))).await;
+    set(&world, &schedule(&json!({"enabled": false}))).await;
     clock.advance(6 * HOUR);
-    set(&world, &schedule(json!({}))).await;
+    set(&world, &schedule(&json!({}))).await;
     world.set(Bucket::ScriptStatus, "backup", "REVOKED").await;
     kept(&world, |kept| {
         kept["documents"]["script_status"]["backup"] == "REVOKED"
@@ -183,7 +183,7 @@ async fn a_disabled_or_deleted_schedule_and_a_revoked_job_do_not_run() {
         .unwrap();
     kept(&world, |kept| kept["documents"]["schedules"]["often"].is_null()).await;
     clock.set(at("2026-05-02T06:00:00Z"));
-    set(&world, &schedule(json!({}))).await;
+    set(&world, &schedule(&json!({}))).await;
     clock.set(at("2026-05-02T12:00:00Z"));
     ran(&world, "2026-05-02T12:00:00Z").await;
     agent.stop().await;
@@ -195,7 +195,7 @@ async fn the_newest_version_runs_whatever_was_fired_last() {
     let (world, clock) = world().await;
     world.set(Bucket::ScriptCurrent, "backup", "1").await;
     let agent = world.agent().await;
-    set(&world, &schedule(json!({}))).await;
+    set(&world, &schedule(&json!({}))).await;
     job(&world, "2", "echo two").await;
     clock.set(at("2026-05-01T12:00:00Z"));
     assert_eq!(ran(&world, "2026-05-01T12:00:00Z").await.stdout, "two\n");
@@ -209,7 +209,7 @@ async fn once_per_pc_runs_until_it_has_succeeded_and_remembers_that() {
     let mut agent = world.agent().await;
     set(
         &world,
-        &schedule(json!({"mode": "once_per_pc", "cooldown": "13h"})),
+        &schedule(&json!({"mode": "once_per_pc", "cooldown": "13h"})),
     )
     .await;
     clock.set(at("2026-05-01T12:00:00Z"));
