@@ -109,7 +109,7 @@ async fn values_and_defaults_reach_the_agent_in_canonical_text_and_secrets_apart
 
 #[tokio::test]
 async fn a_secret_is_sent_again_after_a_restart_while_the_key_is_kept() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     register(&world).await;
     let (group, soon) = ("second", std::time::Duration::from_secs(60));
     world
