@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cargo::{self, root};
-use crate::dashboard::{self, Node};
+use crate::dashboard::Node;
 use crate::error::{Error, Result};
 use crate::setup;
 use crate::tally::Tally;

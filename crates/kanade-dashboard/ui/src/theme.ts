@@ -6,7 +6,7 @@ const pine: MantineColorsTuple = [
 
 export const theme = createTheme({
   primaryColor: 'pine',
-  primaryShade: { light: 8, dark: 6 },
+  primaryShade: 8,
   colors: {
     pine,
     // Calmer and a little bluer than the default.

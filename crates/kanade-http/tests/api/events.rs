@@ -39,12 +39,15 @@ impl Events {
         }
     }
 
-    /// The next event or comment as it came; none at the end.
+    /// The next event or comment as it came, but for the one that every stream begins with; none at the end.
     async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
                 self.text = rest;
+                if block == ": following" {
+                    continue;
+                }
                 return Some(block);
             }
             let chunk = self.body.next().await?.unwrap();

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use kanade_http::{About, Auth, HttpSettings, NamedToken};
-use kanade_model::api::{Check, Deployment, Verdict};
+use kanade_model::{
+    Heartbeat,
+    api::{Check, Deployment, Verdict},
+};
+use kanade_ports::{Change, ChangeSet, Clock, ExecutionStore};
 use serde_json::{Value, json};
 
-use crate::world::{World, has_fields};
+use crate::world::{World, has_fields, id};
 
 async fn groups(world: &World, pc: &str, groups: &[&str]) {
     world
@@ -25,6 +29,20 @@ async fn aim(world: &World, plan: Value) -> Value {
         .send()
         .await
         .expect(200)
+}
+
+/// An agent is heard of now, once.
+async fn heard(world: &World, pc: &str) {
+    let at = world.clock.now();
+    let heartbeat = Heartbeat {
+        pc_id: id(pc),
+        at,
+        agent_version: "1.2.3".into(),
+        hostname: Some(format!("{pc}.example")),
+        os_family: None,
+    };
+    let seen = ChangeSet::of(Change::AgentSeen { heartbeat, at });
+    world.store.apply(&[seen]).await.unwrap();
 }
 
 fn ids(agents: &Value) -> Vec<&str> {
@@ -78,9 +96,9 @@ async fn a_time_that_is_none_is_refused() {
 #[tokio::test]
 async fn whom_a_fire_would_hit_is_told_without_firing() {
     let mut world = World::new().await;
-    world.agent("pc-1").await;
+    heard(&world, "pc-1").await;
     world.clock.advance(Duration::from_secs(600));
-    world.agent("pc-2").await;
+    heard(&world, "pc-2").await;
     groups(&world, "pc-1", &["shop", "canary"]).await;
     groups(&world, "pc-9", &["shop"]).await;
 
@@ -128,10 +146,10 @@ async fn groups_are_listed_with_their_members_page_by_page() {
 #[tokio::test]
 async fn agents_are_found_by_name_group_and_sign_of_life() {
     let world = World::new().await;
-    world.agent("Tokyo-1").await;
+    heard(&world, "Tokyo-1").await;
     world.clock.advance(Duration::from_secs(600));
     for pc in ["osaka-1", "osaka-2"] {
-        world.agent(pc).await;
+        heard(&world, pc).await;
     }
     groups(&world, "osaka-2", &["shop"]).await;
     for (query, wanted) in [

@@ -123,7 +123,7 @@ function Preferences() {
   return (
     <>
       <Tooltip label={zone === 'utc' ? 'Times in UTC; switch to local' : 'Times local; switch to UTC'}>
-        <ActionIcon aria-label={zone === 'utc' ? 'Show local times' : 'Show times in UTC'} onClick={() => setZone(zone === 'utc' ? 'local' : 'utc')} w="auto" px={6}>
+        <ActionIcon aria-label={zone === 'utc' ? 'Times in UTC, show them local' : 'Times local, show them in UTC'} onClick={() => setZone(zone === 'utc' ? 'local' : 'utc')} w="auto" px={6}>
           <IconClock size={17} stroke={1.7} />
           <span style={{ fontSize: '0.6875rem', fontWeight: 650, marginLeft: 4 }}>{zone === 'utc' ? 'UTC' : 'local'}</span>
         </ActionIcon>

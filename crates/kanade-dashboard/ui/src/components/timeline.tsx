@@ -212,7 +212,6 @@ const TargetRow = memo(function TargetRow({ id, top, target, bounds, killed, now
     <div
       id={id} className={`tl-row tone-${look.tone}`} style={{ transform: `translateY(${top}px)` }} role="option" aria-selected={active} data-active={active}
       data-pc={target.pc_id} data-state={target.state} onClick={() => onOpen(target)} title={story(target, fired, now)}
-      aria-label={`${target.pc_id}: ${look.label}${receipt ? `, ${receipt.label}` : ''}`}
     >
       <div className="tl-name"><Glyph shape={look.shape} /><span className="kn-truncate">{target.pc_id}</span></div>
       <div className="tl-track">

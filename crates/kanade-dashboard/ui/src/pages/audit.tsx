@@ -56,7 +56,9 @@ export function Audit() {
           {(page) => (
             <>
               {page.items.length === 0 ? <Empty title={page.next ? 'Nothing among these' : 'No entry'}>{page.next ? 'A page looks at 10,000 entries at most; older ones are on the next page.' : 'Nothing matches.'}</Empty> : (
-                <div className="kn-scroll">
+                // What scrolls must be reachable with the keyboard.
+                // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+                <div className="kn-scroll" tabIndex={0} role="region" aria-label="Entries">
                   <table className="kn-table">
                     <thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">To what</th><th scope="col" className="wide-only">Details</th></tr></thead>
                     <tbody>{page.items.map((entry) => <Entry key={entry.id} entry={entry} />)}</tbody>

@@ -144,7 +144,9 @@ function DeadLetters() {
     <Panel className="c12" title="Messages that could not be understood" actions={query.data && query.data.items.length > 0 ? <span className="kn-faint">{plural(query.data.items.length, 'message')}{query.data.next ? ' and more' : ''}</span> : null}>
       <Answer query={query} rows={2}>
         {(page) => page.items.length === 0 ? <Empty title="None">Every message so far was understood.</Empty> : (
-          <div className="kn-scroll">
+          // What scrolls must be reachable with the keyboard.
+          // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+          <div className="kn-scroll" tabIndex={0} role="region" aria-label="Entries">
             <table className="kn-table">
               <thead><tr><th scope="col">When</th><th scope="col">Subject</th><th scope="col">What is wrong</th><th scope="col" className="wide-only">Bytes</th></tr></thead>
               <tbody>{page.items.map((letter) => <tr key={letter.id}><td><Time at={letter.at} /></td><td className="kn-mono">{letter.subject}</td><td>{letter.reason}</td><td className="wide-only">{count(letter.payload.length)}</td></tr>)}</tbody>
