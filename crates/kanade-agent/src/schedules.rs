@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use kanade_model::{ExecId, JobId, ScheduleId, Timestamp};
+use kanade_model::{ExecId, JobId, ParamValues, ScheduleId, Timestamp, param};
 use tokio::sync::watch;
 
 use crate::{agent::Shared, backoff::Backoff, intake};
@@ -156,8 +156,16 @@ async fn fire(shared: &Arc<Shared>, own: &Own, slot: Timestamp) {
         Verdict::Replace => held.into_iter().for_each(|exec_id| intake::kill(shared, exec_id)),
         Verdict::Fire => {}
     }
+    // Nobody supplies any here, so defaults are all there is.
+    let params = match param::resolve(&job.params, &ParamValues::new()) {
+        Ok(resolved) => resolved.plain,
+        Err(error) => {
+            tracing::warn!(schedule = %schedule.id, job = %job.id, %slot, %error, "a slot is skipped");
+            return;
+        }
+    };
     tracing::info!(schedule = %schedule.id, job = %job.id, version = %job.version, %slot, "a slot fires");
-    let command = own.command(&job, slot, &shared.config.pc_id);
+    let command = own.command(&job, slot, &shared.config.pc_id, params);
     let mut backoff = Backoff::new();
     for _ in 0..TRIES {
         if intake::take_in(shared, command.clone(), Some(schedule.id.clone())).await

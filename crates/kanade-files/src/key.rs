@@ -106,8 +106,6 @@ fn decode(text: &str) -> Option<SealingKey> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
     use super::*;
 
     #[tokio::test]

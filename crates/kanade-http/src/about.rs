@@ -11,12 +11,15 @@ const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 type Examine = dyn Fn() -> BoxFuture<'static, Vec<api::Check>> + Send + Sync;
 
+/// What was found, and when.
+type Found = (Instant, Vec<api::Check>);
+
 /// What the deployment is made of, and how to look whether it is well. Cheap to clone.
 #[derive(Clone)]
 pub struct About {
     pub(crate) deployment: api::Deployment,
     examine: Arc<Examine>,
-    found: Arc<Mutex<Option<(Instant, Vec<api::Check>)>>>,
+    found: Arc<Mutex<Option<Found>>>,
 }
 
 impl About {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, Gate, GateState,
-    GroupName, Heartbeat, HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId,
-    ScriptStatus, SlotState, Target, TargetState, Timestamp, Version, WaveStatus,
+    AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, GroupName, Heartbeat,
+    HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus, SlotState,
+    Target, TargetState, Timestamp, Version,
 };
 
 macro_rules! body {

@@ -1,9 +1,10 @@
 //! Which slots an agent fires, and what: decided from documents and the time alone.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kanade_model::{
-    Command, Cron, ExecId, GroupName, Manifest, Mode, Overlap, PcId, RequestId, RunsOn, Schedule, Timestamp,
+    Command, Cron, ExecId, GroupName, Manifest, Mode, Overlap, ParamText, PcId, RequestId, RunsOn, Schedule,
+    Timestamp,
 };
 use uuid::Uuid;
 
@@ -54,7 +55,13 @@ impl Own {
     }
 
     /// The Command of a slot: whoever makes it, and how often, it is the same one.
-    pub(super) fn command(&self, job: &Manifest, slot: Timestamp, pc: &PcId) -> Command {
+    pub(super) fn command(
+        &self,
+        job: &Manifest,
+        slot: Timestamp,
+        pc: &PcId,
+        params: BTreeMap<String, ParamText>,
+    ) -> Command {
         let Schedule {
             id,
             jitter,
@@ -78,6 +85,9 @@ impl Own {
             cwd: job.execute.cwd.clone(),
             deadline_at: [*deadline_at, starting_deadline].into_iter().flatten().min(),
             staleness: job.staleness,
+            params,
+            // No default is secret.
+            secrets: BTreeMap::new(),
         }
     }
 }
@@ -220,9 +230,12 @@ mod tests {
         }))
         .unwrap();
         let slot = at("2026-05-01T02:30:00Z");
-        let command = own.command(&job, slot, &"pc-1".parse().unwrap());
-        assert_eq!(command, own.command(&job, slot, &"pc-1".parse().unwrap()));
-        let other = own.command(&job, slot, &"pc-2".parse().unwrap());
+        let command = own.command(&job, slot, &"pc-1".parse().unwrap(), BTreeMap::new());
+        assert_eq!(
+            command,
+            own.command(&job, slot, &"pc-1".parse().unwrap(), BTreeMap::new())
+        );
+        let other = own.command(&job, slot, &"pc-2".parse().unwrap(), BTreeMap::new());
         assert_eq!(other.exec_id, command.exec_id, "one execution");
         assert_ne!(other.request_id, command.request_id);
         assert_eq!(

@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::{Value, json};
 
-fn declared_as(param: Value) -> Params {
+fn declared_as(param: &Value) -> Params {
     serde_json::from_value(json!({ "p": param })).unwrap()
 }
 
@@ -10,7 +10,7 @@ fn supplied(values: Value) -> ParamValues {
 }
 
 /// The text that the script gets, or what is wrong.
-fn accepted(param: Value, value: Value) -> Result<String, Invalid> {
+fn accepted(param: &Value, value: &Value) -> Result<String, Invalid> {
     let resolved = resolve(&declared_as(param), &supplied(json!({ "p": value })))?;
     let Resolved {
         mut plain,
@@ -62,11 +62,7 @@ fn values_that_fit_arrive_in_their_canonical_text() {
             "hunter2",
         ),
     ] {
-        assert_eq!(
-            accepted(param.clone(), value.clone()).as_deref(),
-            Ok(text),
-            "{param} {value}"
-        );
+        assert_eq!(accepted(&param, &value).as_deref(), Ok(text), "{param} {value}");
     }
 }
 
@@ -123,7 +119,7 @@ fn values_that_do_not_fit_are_refused_with_the_field_the_value_and_what_would_fi
             "one of: eu, us",
         ),
     ] {
-        let error = accepted(param.clone(), value.clone()).unwrap_err();
+        let error = accepted(&param, &value).unwrap_err();
         assert_eq!(
             (error.field.as_str(), error.value.as_str()),
             ("params.p", shown),
@@ -136,7 +132,7 @@ fn values_that_do_not_fit_are_refused_with_the_field_the_value_and_what_would_fi
 #[test]
 fn nothing_tells_a_secret_value() {
     let param = json!({"type": "string", "secret": true, "pattern": "[0-9]+"});
-    let error = accepted(param, json!("hunter2")).unwrap_err();
+    let error = accepted(&param, &json!("hunter2")).unwrap_err();
     assert!(
         !error.to_string().contains("hunter2") && error.value == "•••",
         "{error}"
@@ -249,7 +245,7 @@ fn a_wrong_declaration_is_refused_with_its_field() {
             "params.p.description",
         ),
     ] {
-        let error = check(&declared_as(param.clone())).unwrap_err();
+        let error = check(&declared_as(&param)).unwrap_err();
         assert_eq!(error.field, field, "{param}: {error}");
     }
     for name in ["", "Region", "1st", "_x", "a-b", "a=b", "é", &"n".repeat(64)] {

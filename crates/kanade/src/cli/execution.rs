@@ -108,7 +108,7 @@ pub(super) async fn run(command: ExecutionCommand, context: &Context) -> Done {
 async fn steered(exec: &ExecId, Context { client, out }: &Context) -> Done {
     let detail = client.execution(exec).await?;
     let now = when::now();
-    out.show(&detail, |detail| heads(&detail, now, out))
+    out.show(&detail, |detail| heads(detail, now, out))
 }
 
 /// What is told of an execution, with a table of its waves where it has any.

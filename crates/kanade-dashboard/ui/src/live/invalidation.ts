@@ -35,6 +35,8 @@ export function outdatedBy(event: LiveEvent): QueryKey[] {
       ];
     case 'agent':
       return [['agents'], ['agent', event.pc_id]];
+    case 'slot':
+      return [['schedules'], ['upcoming']];
     case 'catalog':
       return [...documents(event.bucket), ['audit']];
     case 'lagged':

@@ -21,7 +21,7 @@ export function LiveProvider({ children }: { children: ReactNode }) {
     const outdating = new Outdating(client);
     const connection = new Connection({
       // Signs of life come hundreds a second from a large fleet; views of agents ask for them with `useAgentEvents`.
-      url: '/api/events?types=execution,run,catalog',
+      url: '/api/events?types=execution,run,slot,catalog',
       headers: credentials,
       fetch: (...request) => fetch(...request),
       onEvent: (event) => outdatedBy(event).forEach((key) => (key.length === 0 ? outdating.everything() : outdating.add(key))),
