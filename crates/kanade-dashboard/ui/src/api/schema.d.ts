@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/agent/releases/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Downloads a release as an agent
+         * @description For agents, which show the same token as at `/api/agent/ws`; `HEAD` says whether there is one, and its digest.
+         */
+        get: operations["get_release_as_agent"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agent/ws": {
         parameters: {
             query?: never;
@@ -93,7 +113,7 @@ export interface paths {
         };
         /**
          * Downloads a release
-         * @description For operators. Agents get theirs in another way.
+         * @description For operators; agents get theirs at `/api/agent/releases/{version}`.
          */
         get: operations["get_release"];
         put?: never;
@@ -397,6 +417,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/executions/{exec_id}/abort": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Aborts an execution
+         * @description What has not been sent is withdrawn for good; what has been sent goes on, and a kill ends that. One that was aborted or
+         *     killed before is left alone.
+         */
+        post: operations["abort_execution"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/executions/{exec_id}/kill": {
         parameters: {
             query?: never;
@@ -418,6 +459,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/executions/{exec_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pauses an execution
+         * @description Nothing of it that is still to be sent goes out until it is resumed, and nothing of it expires meanwhile. What runs goes on.
+         */
+        post: operations["pause_execution"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/executions/{exec_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resumes a paused execution
+         * @description What was due meanwhile goes out at once; what is due later keeps its time. A gate that has failed holds nothing any more.
+         */
+        post: operations["resume_execution"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/executions/{exec_id}/targets": {
         parameters: {
             query?: never;
@@ -430,6 +511,28 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/freeze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Shows the freeze of the schedules */
+        get: operations["get_freeze"];
+        /**
+         * Keeps the schedules from firing for a while
+         * @description Slots that come meanwhile are skipped, with the reason. Replaces the freeze before.
+         */
+        put: operations["set_freeze"];
+        post?: never;
+        /** Lets the schedules fire again */
+        delete: operations["clear_freeze"];
         options?: never;
         head?: never;
         patch?: never;
@@ -659,6 +762,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/kill": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Kills executions by what they have in common
+         * @description Every execution in flight of a job, with a member of a group or with one agent that is not at its end, or all of them. A kill is
+         *     of whole executions: it also ends what they run on other agents. With `dry_run` nothing is killed.
+         */
+        post: operations["kill"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/openapi.json": {
         parameters: {
             query?: never;
@@ -770,6 +894,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/schedules/upcoming": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows what the schedules would fire
+         * @description Those that the server runs and that are enabled, as they stand now; nothing is fired.
+         */
+        get: operations["list_upcoming"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/schedules/{id}": {
         parameters: {
             query?: never;
@@ -788,6 +932,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/schedules/{id}/backfill": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fires the slots of a time that has passed
+         * @description The oldest first, each at most once in all: one that has fired stays as it is. The schedule's mode holds; its overlap and
+         *     its starting deadline do not, and a freeze does not stop it.
+         */
+        post: operations["backfill_schedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/schedules/{id}/disable": {
         parameters: {
             query?: never;
@@ -799,6 +964,84 @@ export interface paths {
         put?: never;
         /** Stops a schedule from firing */
         post: operations["disable_schedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/schedules/{id}/enable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Lets a schedule fire again
+         * @description Slots that passed while it was disabled are not made up for.
+         */
+        post: operations["enable_schedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/schedules/{id}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows when a schedule is due next
+         * @description Whether it is enabled or not. A slot that lies in a freeze says so.
+         */
+        get: operations["preview_schedule"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/schedules/{id}/slots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the slots of a schedule that came, and what became of them */
+        get: operations["list_slots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/schedules/{id}/trigger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fires a schedule's job now
+         * @description At its whole target, whatever its mode, and also when it is disabled or frozen. This is not a slot: the schedule goes on
+         *     as if it had not been.
+         */
+        post: operations["trigger_schedule"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1030,6 +1273,41 @@ export interface components {
             /** @description To what. */
             target?: string | null;
         };
+        BTreeMap: {
+            [key: string]: {
+                /** @description What a choice chooses from. */
+                choices?: string[];
+                /** @description The value when none is supplied. Not for a secret: documents are not secret. */
+                default?: unknown;
+                /** @description What it is for, in a line. */
+                description?: string | null;
+                /**
+                 * Format: double
+                 * @description The most that a number may be.
+                 */
+                max?: number | null;
+                /**
+                 * Format: double
+                 * @description The least that a number may be.
+                 */
+                min?: number | null;
+                /** @description A regular expression that a string must match from its first character to its last. */
+                pattern?: string | null;
+                /** @description Whether a fire without a value is refused. */
+                required?: boolean;
+                /** @description Whether its value is kept from everybody but the script: sealed in the store, and never shown or logged. */
+                secret?: boolean;
+                /** @description What its values are. */
+                type: components["schemas"]["ParamType"];
+            };
+        };
+        /** @description The time whose slots are to be fired. */
+        Backfill: {
+            /** @description The first moment. */
+            from: components["schemas"]["Timestamp"];
+            /** @description The last moment; it must have passed. */
+            until: components["schemas"]["Timestamp"];
+        };
         /** @description Something on the broker. */
         BrokerResource: {
             /** @description Whether it is there. */
@@ -1186,6 +1464,9 @@ export interface components {
         };
         /** @description One execution. */
         Execution: {
+            aborted_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Who aborted it. */
+            aborted_by?: string | null;
             /** @description The execution. */
             exec_id: components["schemas"]["ExecId"];
             /**
@@ -1203,6 +1484,11 @@ export interface components {
             killed_at?: components["schemas"]["Timestamp"] | null;
             /** @description Who killed it. */
             killed_by?: string | null;
+            /** @description Why it is paused, where that is known. */
+            pause_reason?: string | null;
+            paused_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Who paused it; `gate` when a gate did. */
+            paused_by?: string | null;
             /** @description Where it stands. */
             status: components["schemas"]["ExecutionStatus"];
             /**
@@ -1221,11 +1507,17 @@ export interface components {
             };
             /** @description The version that was pinned. */
             version: components["schemas"]["Version"];
+            /** @description Its waves, in order; missing for one without a rollout, and in lists. */
+            waves?: components["schemas"]["ExecutionWave"][];
         };
         /** @description One execution with its runs. */
         ExecutionDetail: {
             /** @description The execution. */
             execution: components["schemas"]["Execution"];
+            /** @description The values of its parameters; null for a secret one. */
+            params?: {
+                [key: string]: string | null;
+            };
             /** @description Its newest runs, 1,000 at most; `GET /api/results?exec_id=` lists all. */
             results: components["schemas"]["RunHead"][];
         };
@@ -1259,10 +1551,40 @@ export interface components {
              */
             wave: number;
         };
+        /** @description One wave of an execution. */
+        ExecutionWave: {
+            /** @description When it is (or was) due: its delay after the fire, later when it was held beyond that. */
+            due_at: components["schemas"]["Timestamp"];
+            gate?: components["schemas"]["WaveGate"] | null;
+            /** @description Whose members it is for. */
+            group: components["schemas"]["GroupName"];
+            proceed_if?: components["schemas"]["Gate"] | null;
+            sent_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Where it stands. */
+            status: components["schemas"]["WaveStatus"];
+            /**
+             * Format: int32
+             * @description How many agents it is for: members that are in no wave before it.
+             */
+            target_count: number;
+            /** @description How many of them are in which state; states without any are left out. */
+            targets?: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int32
+             * @description Its number, from 0.
+             */
+            wave: number;
+        };
         /** @description The body of a fire. */
         FanoutPlan: {
             deadline_at?: components["schemas"]["Timestamp"] | null;
             jitter?: components["schemas"]["HumanDuration"] | null;
+            /** @description Values for the parameters of the job. */
+            params?: {
+                [key: string]: unknown;
+            };
             rollout?: components["schemas"]["Rollout"] | null;
             /** @description The agents; with a rollout it only labels the execution. */
             target?: components["schemas"]["Target"];
@@ -1338,6 +1660,31 @@ export interface components {
          * @enum {string}
          */
         FleetStatus: "ok" | "unknown" | "degraded";
+        /**
+         * @description No schedule of the server fires from `from` until `until`; slots in between are skipped, with the reason. What operators
+         *     fire by hand is not concerned, nor are schedules that agents tick themselves.
+         */
+        Freeze: {
+            /** @description Who set it; the server fills it in. */
+            by?: string | null;
+            from?: components["schemas"]["Timestamp"] | null;
+            /** @description Why, for people. */
+            reason: string;
+            /** @description Its end. */
+            until: components["schemas"]["Timestamp"];
+        };
+        /** @description What a wave must come to before the waves after it go out. If it does not, the execution is paused. */
+        Gate: {
+            /** @description At least this share of the wave's agents has succeeded, 0 to 1. */
+            success_ratio: components["schemas"]["Ratio"];
+            /** @description So long after the wave was sent it is decided, or earlier when nothing can change it any more. */
+            within: components["schemas"]["HumanDuration"];
+        };
+        /**
+         * @description What came of a gate.
+         * @enum {string}
+         */
+        GateState: "open" | "passed" | "failed" | "waived";
         /** @description A group of agents. */
         Group: {
             /**
@@ -1457,6 +1804,45 @@ export interface components {
             /** @description Names this version of the document; compare it, never count on it. */
             revision: string;
         };
+        /** @description An execution that is killed, or would be. */
+        KillOf: {
+            /** @description The execution. */
+            exec_id: components["schemas"]["ExecId"];
+            /** @description Its job. */
+            job_id: components["schemas"]["JobId"];
+            /**
+             * Format: int32
+             * @description On how many agents it is not at its end.
+             */
+            targets: number;
+        };
+        /**
+         * @description Which executions are to be killed: those in flight of a job, those with an agent of a group or with one agent that is not
+         *     at its end, or all. Exactly one is named. A kill is of whole executions, whatever it was that named them.
+         */
+        KillRequest: {
+            /** @description All. */
+            all?: boolean;
+            /** @description `kill all`, without which nothing is killed with `all`. */
+            confirm?: string | null;
+            /** @description Only say what would be killed. */
+            dry_run?: boolean;
+            group?: components["schemas"]["GroupName"] | null;
+            job_id?: components["schemas"]["JobId"] | null;
+            pc_id?: components["schemas"]["PcId"] | null;
+        };
+        /** @description What is killed, or would be. */
+        Killed: {
+            /** @description Whether nothing was killed. */
+            dry_run?: boolean;
+            /** @description The executions. */
+            executions: components["schemas"]["KillOf"][];
+            /**
+             * Format: int64
+             * @description On how many agents they are not at their end, each counted once an execution.
+             */
+            targets: number;
+        };
         /** @description Executions of a job that are pending or running; those labelled expired count as neither. */
         Live: {
             /**
@@ -1497,6 +1883,16 @@ export interface components {
             /** @enum {string} */
             type: "agent";
         } | {
+            exec_id?: components["schemas"]["ExecId"] | null;
+            /** @description The schedule. */
+            schedule_id: components["schemas"]["ScheduleId"];
+            /** @description The due time. */
+            slot: components["schemas"]["Timestamp"];
+            /** @description What became of it. */
+            state: components["schemas"]["SlotState"];
+            /** @enum {string} */
+            type: "slot";
+        } | {
             /** @description `jobs`, `schedules`, … */
             bucket: string;
             /** @description Whether it was deleted. */
@@ -1526,6 +1922,8 @@ export interface components {
             /** @description The job's id. */
             id: components["schemas"]["JobId"];
             inventory?: components["schemas"]["InventoryHints"] | null;
+            /** @description What a fire may or must supply, by name. */
+            params?: components["schemas"]["BTreeMap"];
             /** @description Kept for existing clients; not enforced. */
             require_approval?: boolean;
             /** @description How fresh an agent's knowledge of revocations must be. */
@@ -1538,6 +1936,16 @@ export interface components {
          * @enum {string}
          */
         Mode: "every_tick" | "once_per_pc" | "once_per_target";
+        /**
+         * @description What a slot does while an earlier firing of its schedule is not over.
+         * @enum {string}
+         */
+        Overlap: "allow" | "skip" | "buffer_one" | "kill_previous";
+        /**
+         * @description What the values of a parameter are.
+         * @enum {string}
+         */
+        ParamType: "string" | "number" | "bool" | "choice";
         /** @description Names an agent. Part of subjects, so it never holds white space or wildcards; it may hold dots. */
         PcId: string;
         /** @description The answer to a ping. */
@@ -1575,6 +1983,12 @@ export interface components {
             /** @description The version it was stored under. */
             version: components["schemas"]["Version"];
         };
+        /**
+         * Format: double
+         * @description A share, from 0 to 1.
+         * @example 0.9
+         */
+        Ratio: number;
         /** @description Whether the server can do its work. */
         Ready: {
             bus?: components["schemas"]["BusRecord"] | null;
@@ -1753,8 +2167,9 @@ export interface components {
         Schedule: {
             /** @description Disable the schedule when nothing is left to do. */
             auto_disable_when_done?: boolean;
+            catch_up?: components["schemas"]["HumanDuration"] | null;
             cooldown?: components["schemas"]["HumanDuration"] | null;
-            /** @description Six fields, seconds first, UTC. */
+            /** @description When it is due: six fields, seconds first, read in `timezone`. */
             cron: string;
             deadline_at?: components["schemas"]["Timestamp"] | null;
             /** @description Whether it fires at all. */
@@ -1766,18 +2181,30 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             /** @description Which targets a slot fires at. */
             mode?: components["schemas"]["Mode"];
+            /** @description What a slot does while an earlier firing of this schedule is not over. */
+            overlap?: components["schemas"]["Overlap"];
+            /** @description Values for the parameters of the job; no secret ones. */
+            params?: {
+                [key: string]: unknown;
+            };
             rollout?: components["schemas"]["Rollout"] | null;
             /** @description Who ticks. */
             runs_on?: components["schemas"]["RunsOn"];
             starting_deadline?: components["schemas"]["HumanDuration"] | null;
             /** @description The agents. */
             target?: components["schemas"]["Target"];
+            timezone?: components["schemas"]["TimeZone"] | null;
         };
         /** @description Names a schedule. */
         ScheduleId: string;
+        /** @description One of the documents in the bucket of schedules. */
+        ScheduleListed: components["schemas"]["ScheduleShown"] | components["schemas"]["UnreadableSchedule"];
         /** @description A schedule: its document's fields, and whether it is held. */
         ScheduleShown: components["schemas"]["Schedule"] & {
             held?: components["schemas"]["Held"] | null;
+            next?: components["schemas"]["Timestamp"] | null;
+            /** @description Why its document is not valid, so that it does not fire; missing when it is. */
+            problem?: string | null;
         };
         /** @description The summary of a schedule that was stored. */
         ScheduleStored: {
@@ -1800,6 +2227,38 @@ export interface components {
          * @enum {string}
          */
         Shell: "powershell" | "cmd" | "sh" | "bash" | "pwsh";
+        /** @description A slot of a schedule, and what became of it. */
+        Slot: {
+            /** @description Why it did not fire, or fired late, in words. */
+            detail?: string | null;
+            exec_id?: components["schemas"]["ExecId"] | null;
+            /** @description The schedule. */
+            schedule_id: components["schemas"]["ScheduleId"];
+            /** @description When that was settled. */
+            settled_at: components["schemas"]["Timestamp"];
+            /** @description The due time. */
+            slot: components["schemas"]["Timestamp"];
+            /** @description What became of it. */
+            state: components["schemas"]["SlotState"];
+        };
+        /** @description A slot that is to come. */
+        SlotAhead: {
+            /** @description The reason of the freeze in which it lies; missing when none does. */
+            frozen?: string | null;
+            /** @description The job it fires. */
+            job_id: components["schemas"]["JobId"];
+            /** @description The same moment in the schedule's time zone, in RFC 3339. */
+            local: string;
+            /** @description The schedule. */
+            schedule_id: components["schemas"]["ScheduleId"];
+            /** @description The due time. */
+            slot: components["schemas"]["Timestamp"];
+        };
+        /**
+         * @description What became of a slot of a schedule.
+         * @enum {string}
+         */
+        SlotState: "fired" | "skipped" | "missed" | "waiting";
         /** @description How fresh an agent's knowledge of revocations must be when it starts a script. */
         Staleness: {
             /** @enum {string} */
@@ -1843,10 +2302,34 @@ export interface components {
          */
         TargetState: "waiting" | "running" | "succeeded" | "failed" | "killed" | "timed_out" | "lost" | "refused" | "superseded" | "withdrawn" | "expired";
         /**
+         * @description A time zone by its IANA name, such as `Europe/Berlin`; UTC where nothing is said. Its rules are those of the
+         *     database that this program was built with.
+         * @example Europe/Berlin
+         */
+        TimeZone: string;
+        /**
          * Format: date-time
          * @description A moment in UTC with microsecond precision (finer input is cut, so that every store keeps the same value).
          */
         Timestamp: string;
+        /**
+         * @description A document in the bucket of schedules that is not a schedule. Existing clients read lists of schedules whole or
+         *     not at all, so what they want of each is there, and says nothing.
+         */
+        UnreadableSchedule: {
+            /** @description Empty. */
+            cron: string;
+            /** @description False. */
+            enabled: boolean;
+            /** @description Its key. */
+            id: string;
+            /** @description Empty. */
+            job_id: string;
+            /** @description What is wrong with it. */
+            problem: string;
+            /** @description Nobody. */
+            target: components["schemas"]["Target"];
+        };
         /**
          * @description How a check ended.
          * @enum {string}
@@ -1860,7 +2343,24 @@ export interface components {
             delay: components["schemas"]["HumanDuration"];
             /** @description Whose members are sent to. */
             group: components["schemas"]["GroupName"];
+            proceed_if?: components["schemas"]["Gate"] | null;
         };
+        /** @description What came of a gate. Once it is decided, later results do not change it. */
+        WaveGate: {
+            decided_at?: components["schemas"]["Timestamp"] | null;
+            /** @description What was decided. */
+            state: components["schemas"]["GateState"];
+            /**
+             * Format: int32
+             * @description How many had succeeded then.
+             */
+            succeeded?: number | null;
+        };
+        /**
+         * @description Where a wave of an execution stands.
+         * @enum {string}
+         */
+        WaveStatus: "due" | "held" | "sent" | "done" | "withdrawn";
         /** @description Who calls, as the server sees it. */
         WhoAmI: {
             expires_at?: components["schemas"]["Timestamp"] | null;
@@ -1878,6 +2378,95 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    get_release_as_agent: {
+        parameters: {
+            query: {
+                /** @description The agent */
+                pc_id: string;
+            };
+            header?: never;
+            path: {
+                /** @description The version */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The program */
+            200: {
+                headers: {
+                    /** @description Its bytes */
+                    "Content-Length"?: number;
+                    /** @description When it was stored */
+                    "Last-Modified"?: string;
+                    /** @description Its SHA-256: `sha-256=:…:` (RFC 9530) */
+                    "Repr-Digest"?: string;
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description No token, or one that is not known */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is not for this agent; or there are no tokens and the agent is not on the server's machine; or a web page asks */
+            403: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such release */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many agents download at once; try again */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     connect_agent: {
         parameters: {
             query: {
@@ -2248,6 +2837,8 @@ export interface operations {
                 headers: {
                     /** @description Its bytes */
                     "Content-Length"?: number;
+                    /** @description When it was stored */
+                    "Last-Modified"?: string;
                     /** @description Its SHA-256: `sha-256=:…:` (RFC 9530) */
                     "Repr-Digest"?: string;
                     /** @description The id of the request, as in the server's log */
@@ -3579,7 +4170,7 @@ export interface operations {
                     "application/json": components["schemas"]["Fired"];
                 };
             };
-            /** @description The plan cannot be read or aims at nobody */
+            /** @description The plan cannot be read or aims at nobody, or a parameter does not fit */
             400: {
                 headers: {
                     /** @description The id of the request, as in the server's log */
@@ -3804,6 +4395,87 @@ export interface operations {
             };
         };
     };
+    abort_execution: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path: {
+                /** @description The execution */
+                exec_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Nothing more of it is sent */
+            204: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such execution */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is over */
+            409: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     kill_execution: {
         parameters: {
             query?: never;
@@ -3841,6 +4513,168 @@ export interface operations {
             };
             /** @description No such execution */
             404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pause_execution: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path: {
+                /** @description The execution */
+                exec_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is paused */
+            204: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such execution */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of it is still to be sent */
+            409: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resume_execution: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path: {
+                /** @description The execution */
+                exec_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It goes on */
+            204: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such execution */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is not paused */
+            409: {
                 headers: {
                     /** @description The id of the request, as in the server's log */
                     "x-request-id"?: string;
@@ -3930,6 +4764,190 @@ export interface operations {
             };
             /** @description No such execution */
             404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_freeze: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The freeze that holds or is to come; null when there is none */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Freeze"] | null;
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_freeze: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Freeze"];
+            };
+        };
+        responses: {
+            /** @description It is set */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Freeze"];
+                };
+            };
+            /** @description No reason, or an end that is not in the future */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    clear_freeze: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description There is no freeze */
+            204: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
                 headers: {
                     /** @description The id of the request, as in the server's log */
                     "x-request-id"?: string;
@@ -5104,6 +6122,79 @@ export interface operations {
             };
         };
     };
+    kill: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["KillRequest"];
+            };
+        };
+        responses: {
+            /** @description The kills are recorded and on their way */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Killed"];
+                };
+            };
+            /** @description Not exactly one thing is named, or all without `confirm` */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     openapi: {
         parameters: {
             query?: never;
@@ -5652,7 +6743,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description By id; all that fits 4 MiB unless `limit` says less */
+            /** @description By id; all that fits 4 MiB unless `limit` says less. What is not a schedule is listed with its `problem` */
             200: {
                 headers: {
                     /** @description `rel="next"`: the rest */
@@ -5662,7 +6753,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ScheduleShown"][];
+                    "application/json": components["schemas"]["ScheduleListed"][];
                 };
             };
             /** @description No token, or one that is not accepted */
@@ -5780,6 +6871,79 @@ export interface operations {
             };
             /** @description Neither JSON nor YAML */
             415: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_upcoming: {
+        parameters: {
+            query?: {
+                /** @description Slots after this moment; now, when missing. */
+                from?: string;
+                /** @description Slots up to this moment; no end, when missing. */
+                until?: string;
+                /** @description 1 to 1,000; larger is taken as 1,000, missing as 10. */
+                n?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The slots of every schedule, by time, `n` at most */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlotAhead"][];
+                };
+            };
+            /** @description A parameter is not valid */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
                 headers: {
                     /** @description The id of the request, as in the server's log */
                     "x-request-id"?: string;
@@ -5979,6 +7143,93 @@ export interface operations {
             };
         };
     };
+    backfill_schedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path: {
+                /** @description The schedule */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Backfill"];
+            };
+        };
+        responses: {
+            /** @description What became of each slot */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Slot"][];
+                };
+            };
+            /** @description The time is not over, or holds more than a hundred slots */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such schedule */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     disable_schedule: {
         parameters: {
             query?: {
@@ -6030,6 +7281,340 @@ export interface operations {
             };
             /** @description No such schedule */
             404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    enable_schedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path: {
+                /** @description The schedule */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is enabled */
+            204: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The schedule is not valid */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such schedule */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    preview_schedule: {
+        parameters: {
+            query?: {
+                /** @description 1 to 1,000; larger is taken as 1,000, missing as 10. */
+                n?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The schedule */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The next slots, by time; fewer when there are no more */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlotAhead"][];
+                };
+            };
+            /** @description `n` is not valid, or the schedule is not */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such schedule */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_slots: {
+        parameters: {
+            query?: {
+                /** @description The most items on the page, 1 to 1,000; larger is taken as 1,000. */
+                limit?: number;
+                /** @description Where to go on: from the `Link` header of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The schedule, also one that was deleted */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Newest first, 50 unless `limit` says otherwise */
+            200: {
+                headers: {
+                    /** @description `rel="next"`: the next page */
+                    Link?: string;
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Slot"][];
+                };
+            };
+            /** @description A parameter is not valid */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    trigger_schedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The program that calls (`cli`, `spa`), for the audit trail */
+                "X-Kanade-Source"?: string;
+            };
+            path: {
+                /** @description The schedule */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is recorded and on its way */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fired"];
+                };
+            };
+            /** @description It aims at nobody */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such schedule, or no such job */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The job is revoked */
+            409: {
                 headers: {
                     /** @description The id of the request, as in the server's log */
                     "x-request-id"?: string;

@@ -279,11 +279,11 @@ function Next() {
           const enabled = page.items.filter((schedule) => schedule.enabled);
           return enabled.length === 0 ? <Empty title="No schedules">A schedule fires a job again and again.</Empty> : (
             <table className="kn-table">
-              <thead><tr><th scope="col">Schedule</th><th scope="col">Job</th><th scope="col">Cron, UTC</th></tr></thead>
+              <thead><tr><th scope="col">Schedule</th><th scope="col">Job</th><th scope="col">Cron</th></tr></thead>
               <tbody>
                 {enabled.slice(0, 8).map((schedule) => (
                   <tr key={schedule.id}>
-                    <td>{schedule.id}{schedule.held ? <> <Chip tone="warn" title={schedule.held.reason}>held</Chip></> : null}</td>
+                    <td>{schedule.id}{'held' in schedule && schedule.held ? <> <Chip tone="warn" title={schedule.held.reason}>held</Chip></> : null}</td>
                     <td><JobLink id={schedule.job_id} /></td>
                     <td className="kn-mono">{schedule.cron}</td>
                   </tr>
