@@ -186,6 +186,15 @@ async fn a_file_of_an_earlier_kanade_is_brought_up_to_date() {
     let mut past = SqliteConnection::connect_with(&options).await.unwrap();
     for statement in [
         "DROP TABLE marks",
+        "DROP TABLE slots",
+        "DROP TABLE cursors",
+        "DROP TABLE successes",
+        "DROP INDEX executions_with_open_gate",
+        "DROP INDEX executions_pending",
+        "ALTER TABLE executions DROP COLUMN course",
+        "ALTER TABLE executions DROP COLUMN held",
+        "ALTER TABLE executions DROP COLUMN kill_asked_again_at",
+        "CREATE INDEX executions_pending ON executions (last_due_at, exec_id) WHERE status = 'pending'",
         "DELETE FROM _sqlx_migrations WHERE version > 1",
         "PRAGMA user_version = 1",
     ] {

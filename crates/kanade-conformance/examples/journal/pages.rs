@@ -10,18 +10,23 @@ pub(super) const RECORD: usize = 256;
 /// Rows with the place where each stands in a list.
 pub(super) struct List<R> {
     rows: Vec<(Position, R)>,
+    downwards: bool,
 }
 
 impl<R> List<R> {
     pub(super) fn up(rows: impl Iterator<Item = R>, place: impl Fn(&R) -> Position) -> Self {
         let mut rows: Vec<_> = rows.map(|row| (place(&row), row)).collect();
         rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Self { rows }
+        Self {
+            rows,
+            downwards: false,
+        }
     }
 
     pub(super) fn down(rows: impl Iterator<Item = R>, place: impl Fn(&R) -> Position) -> Self {
         let mut list = Self::up(rows, place);
         list.rows.reverse();
+        list.downwards = true;
         list
     }
 
@@ -37,11 +42,7 @@ impl<R> List<R> {
         limit: usize,
         mut look: impl FnMut(R) -> (Option<T>, usize),
     ) -> Page<T> {
-        let downwards = self
-            .rows
-            .first()
-            .zip(self.rows.last())
-            .is_some_and(|(first, last)| first.0 > last.0);
+        let downwards = self.downwards;
         let passed = |place: &Position| {
             after.is_some_and(|after| if downwards { place >= after } else { place <= after })
         };

@@ -218,6 +218,8 @@ pub async fn where_a_job_has_succeeded_is_known_when_its_runs_are_not<F: StoreFa
     let ended = |exec: &str, pc: &str, exit_code, at| {
         let result = ExecResult {
             finished_at: at,
+            // Its execution knows the job.
+            manifest_id: None,
             ..result(exec, pc, exit_code)
         };
         recorded(result)

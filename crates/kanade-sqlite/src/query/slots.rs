@@ -36,10 +36,13 @@ pub(crate) async fn slots(conn: &mut SqliteConnection, query: &SlotQuery) -> Res
 }
 
 pub(crate) async fn waiting(conn: &mut SqliteConnection, limit: usize) -> Result<Vec<SlotRecord>, Fault> {
-    Statement::select::<SlotRecord>("WHERE state = 'waiting' ORDER BY slot, schedule_id LIMIT ?1")
-        .with_limit(limit)
-        .all::<SlotRecord>(conn)
-        .await
+    Statement::select::<SlotRecord>(
+        "WHERE state = 'waiting' AND slot > ?1 ORDER BY slot, schedule_id LIMIT ?2",
+    )
+    .with(i64::MIN)
+    .with_limit(limit)
+    .all::<SlotRecord>(conn)
+    .await
 }
 
 pub(crate) async fn cursor(

@@ -26,8 +26,10 @@ pub(crate) enum FreezeCommand {
         reason: String,
     },
     /// Show the freeze that holds or is to come
+    #[command(after_help = "Example:\n  kanade freeze show")]
     Show,
     /// Let the schedules fire again
+    #[command(after_help = "Example:\n  kanade freeze clear")]
     Clear,
 }
 
