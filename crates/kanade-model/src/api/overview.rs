@@ -59,11 +59,11 @@ body! {
     pub struct Deployment {
         /// The version of the server.
         pub version: String,
-        /// What keeps executions: `sqlite`, `redb`, `memory`.
+        /// What keeps executions: the `kind` of `[store]` in the configuration.
         pub store: String,
-        /// What keeps documents: `sqlite`, `redb`, `nats`, `memory`.
+        /// What keeps documents: the `kind` of `[catalog]`.
         pub catalog: String,
-        /// What moves messages: `embedded`, `nats`.
+        /// What moves messages: the `kind` of `[bus]`.
         pub bus: String,
         /// The folder of the data, on the server.
         pub data_dir: String,

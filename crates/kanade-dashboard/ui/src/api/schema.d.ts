@@ -1390,13 +1390,13 @@ export interface components {
         };
         /** @description What a deployment is made of. */
         Deployment: {
-            /** @description What moves messages: `embedded`, `nats`. */
+            /** @description What moves messages: the `kind` of `[bus]`. */
             bus: string;
-            /** @description What keeps documents: `sqlite`, `redb`, `nats`, `memory`. */
+            /** @description What keeps documents: the `kind` of `[catalog]`. */
             catalog: string;
             /** @description The folder of the data, on the server. */
             data_dir: string;
-            /** @description What keeps executions: `sqlite`, `redb`, `memory`. */
+            /** @description What keeps executions: the `kind` of `[store]` in the configuration. */
             store: string;
             /** @description The version of the server. */
             version: string;
