@@ -243,6 +243,7 @@ async fn a_resource_that_somebody_removed_is_told() {
             "agent_config",
             "agent_groups",
             "agents_state",
+            "freezes",
             "jobs",
             "schedules",
             "script_current",

@@ -33,7 +33,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
-    /// Of these types, separated by commas: `execution`, `run`, `agent`, `catalog`. `lagged` always comes.
+    /// Of these types, separated by commas: `execution`, `run`, `agent`, `slot`, `catalog`. `lagged` always comes.
     #[serde(default)]
     types: Option<String>,
     /// Of this execution; then only `execution` and `run` come.
@@ -135,11 +135,11 @@ impl Wanted {
                 .split(',')
                 .map(str::trim)
                 .map(|kind| match kind {
-                    "execution" | "run" | "agent" | "catalog" | "lagged" => Ok(kind.to_owned()),
+                    "execution" | "run" | "agent" | "slot" | "catalog" | "lagged" => Ok(kind.to_owned()),
                     other => Err(Invalid::new(
                         "types",
                         other,
-                        "`execution`, `run`, `agent` and `catalog` are known, separated by commas",
+                        "`execution`, `run`, `agent`, `slot` and `catalog` are known, separated by commas",
                     )),
                 })
                 .collect()

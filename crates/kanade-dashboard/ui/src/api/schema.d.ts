@@ -4068,7 +4068,7 @@ export interface operations {
     events: {
         parameters: {
             query?: {
-                /** @description Of these types, separated by commas: `execution`, `run`, `agent`, `catalog`. `lagged` always comes. */
+                /** @description Of these types, separated by commas: `execution`, `run`, `agent`, `slot`, `catalog`. `lagged` always comes. */
                 types?: string;
                 /** @description Of this execution; then only `execution` and `run` come. */
                 exec_id?: string;
