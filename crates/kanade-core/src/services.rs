@@ -21,6 +21,7 @@ use crate::{
     project::{Progress, Projector},
     retained::{Clearing, Retained},
     secrets::Secrets,
+    steer::Wake,
     upkeep::Upkeep,
     view::ChangeObserver,
 };
@@ -120,12 +121,15 @@ impl Services {
 
         let audit_stream = AuditStream::default();
         let (told, clears) = (live.clone(), retained.clone());
+        let wake = Arc::new(Wake::default());
+        let steered = Arc::clone(&wake);
         let streamed = bus
             .durables()
             .contains(&Durable::Audit)
             .then(|| audit_stream.clone());
         let committed: Observer = Arc::new(move |set| {
             told.committed(set);
+            steered.committed(set);
             if let Some(stream) = &streamed {
                 stream.committed(set);
             }
@@ -237,6 +241,7 @@ impl Services {
                 dispatcher: dispatcher.clone(),
                 audit,
                 settings: Arc::clone(&settings),
+                wake,
             },
             counts: crate::Counts::new(Arc::clone(&store), Arc::clone(&clock)),
             live: live.clone(),
@@ -295,7 +300,7 @@ impl Services {
         spawn(Box::pin(services.kills.clone().record_foreign()));
         spawn(Box::pin(services.kills.clone().repeat()));
         spawn(Box::pin(services.scheduler.clone().run()));
-        spawn(Box::pin(services.steering.clone().decide_gates()));
+        spawn(Box::pin(services.steering.clone().run()));
         spawn(Box::pin(dispatcher.run()));
         spawn(Box::pin(live.run(Arc::clone(&store), Arc::clone(&clock))));
         spawn(Box::pin(

@@ -15,8 +15,8 @@ pub struct Settings {
     pub kill_repeat: Duration,
     /// … for this long, and then settled.
     pub kill_window: Duration,
-    /// How often the gates between waves are looked at.
-    pub gates_every: Duration,
+    /// How often executions that wait at a gate or for room are looked at.
+    pub steer_every: Duration,
     /// A target that has been waiting this long is sent its Command again when its agent shows life.
     pub resend_after: Duration,
     /// How often upkeep looks for what is overdue.
@@ -42,7 +42,7 @@ impl Default for Settings {
             lost_grace: Duration::from_secs(60),
             kill_repeat: Duration::from_secs(2),
             kill_window: Duration::from_secs(30),
-            gates_every: Duration::from_secs(1),
+            steer_every: Duration::from_secs(1),
             resend_after: Duration::from_secs(15),
             upkeep_every: Duration::from_secs(5),
             keep_executions: 90 * DAY,

@@ -32,7 +32,7 @@ pub use freeze::Freeze;
 pub use id::{ExecId, GroupName, JobId, PcId, RequestId, ResultId, ScheduleId, SendId, Version};
 pub use invalid::Invalid;
 pub use inventory::{DisplayField, InventoryHints};
-pub use manifest::{Execute, Manifest};
+pub use manifest::{Execute, Manifest, Retry};
 pub use message::{
     Ended, EventKill, EventSkipped, EventStarted, ExecResult, Heartbeat, LogsRequest, SkipReason,
 };

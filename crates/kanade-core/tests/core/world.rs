@@ -314,6 +314,29 @@ pub(crate) async fn next_command(commands: &mut Subscription) -> Command {
     serde_json::from_slice(&message.payload).unwrap()
 }
 
+/// Lets seconds pass, one by one.
+pub(crate) async fn pass(world: &World, seconds: u32) {
+    for _ in 0..seconds {
+        world.clock.advance(Duration::from_secs(1));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Advances until a Command comes.
+pub(crate) async fn next_after_a_while(world: &mut World) -> Command {
+    let mut found = None;
+    for _ in 0..100_000 {
+        if let Some(message) = come(&mut world.commands).pop() {
+            found = Some(serde_json::from_slice(&message.payload).unwrap());
+            break;
+        }
+        pass(world, 1).await;
+    }
+    found.expect("a command comes")
+}
+
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
@@ -429,7 +452,7 @@ delegate! {
     in_flight(job: &JobId) -> Vec<ExecId>;
     live_counts() -> std::collections::BTreeMap<JobId, ports::LiveCount>;
     open_kills(limit: usize) -> Vec<Execution>;
-    open_gates(after: Option<&ports::Position>, limit: usize) -> Vec<Execution>;
+    to_steer(after: Option<&ports::Position>, limit: usize) -> Vec<Execution>;
     stale(due_before: Timestamp, limit: usize) -> Vec<ExecId>;
     target(exec: &ExecId, pc: &PcId) -> Option<ports::TargetRecord>;
     targets(query: &ports::TargetQuery) -> ports::Page<ports::TargetRecord>;

@@ -1453,6 +1453,12 @@ export interface components {
         Execute: {
             /** @description Working directory on the agent. */
             cwd?: string | null;
+            /**
+             * Format: int32
+             * @description At most so many agents at once for one execution; all at once when unset.
+             */
+            max_parallel?: number | null;
+            retry?: components["schemas"]["Retry"] | null;
             /** @description The account to run as. */
             run_as?: components["schemas"]["RunAs"];
             /** @description The text the interpreter gets. */
@@ -1484,11 +1490,22 @@ export interface components {
             killed_at?: components["schemas"]["Timestamp"] | null;
             /** @description Who killed it. */
             killed_by?: string | null;
+            /**
+             * Format: int32
+             * @description At most so many of its agents at once; missing when there is no limit.
+             */
+            max_parallel?: number | null;
+            /**
+             * Format: int32
+             * @description How many agents wait for others to finish or for their next attempt; missing when none does.
+             */
+            parked_count?: number | null;
             /** @description Why it is paused, where that is known. */
             pause_reason?: string | null;
             paused_at?: components["schemas"]["Timestamp"] | null;
             /** @description Who paused it; `gate` when a gate did. */
             paused_by?: string | null;
+            retry?: components["schemas"]["Retry"] | null;
             /** @description Where it stands. */
             status: components["schemas"]["ExecutionStatus"];
             /**
@@ -1528,6 +1545,11 @@ export interface components {
         ExecutionStatus: "pending" | "running" | "completed" | "killed" | "expired";
         /** @description Where an execution stands on one agent. */
         ExecutionTarget: {
+            /**
+             * Format: int32
+             * @description The number of the attempt that this is about, from 1.
+             */
+            attempt?: number;
             /** @description Why it was refused, in words. */
             detail?: string | null;
             /** @description When its Command is (or was) due. */
@@ -2046,6 +2068,21 @@ export interface components {
          * @description Names one run (the wire calls a run a result).
          */
         ResultId: string;
+        /**
+         * @description How a run that fails is tried again. Only a script that ended by itself is: one that was killed, ran out of its
+         *     time or is lost is not.
+         */
+        Retry: {
+            /** @description The time from the end of the first attempt to the second. It doubles with each further one, up to an hour. */
+            backoff?: components["schemas"]["HumanDuration"];
+            /**
+             * Format: int32
+             * @description How often it is run on an agent, the first time included; 2 to 20.
+             */
+            max_attempts: number;
+            /** @description The exit codes that are tried again; every one but 0 when there are none. */
+            on?: number[];
+        };
         /** @description The answer to a rollout. */
         RolledOut: {
             jitter?: components["schemas"]["HumanDuration"] | null;
