@@ -40,7 +40,7 @@ export const queries = {
         );
         // Servers may tell of the waves beside the execution or in it.
         const beside = (detail as { waves?: ExecutionWave[] }).waves;
-        const execution: Execution = detail.execution;
+        const execution: Execution & { params?: Record<string, string | null> } = { ...detail.execution, ...(detail.params ? { params: detail.params } : {}) };
         return beside === undefined ? execution : { ...execution, waves: beside };
       },
     }),

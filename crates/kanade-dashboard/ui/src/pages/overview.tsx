@@ -147,7 +147,7 @@ export function Checks({ ready, fleet }: { ready: Ready; fleet: FleetHealth | un
   return (
     <div className="kn-pad" style={{ padding: '12px 14px', display: 'grid', gap: 9 }}>
       {Object.entries(ready.checks).map(([part, state]) => (
-        <div key={part} style={{ display: 'flex', gap: 10, alignItems: 'baseline' }}>
+        <div key={part} style={{ display: 'flex', gap: 10, alignItems: 'center' }}>
           <span style={{ flex: 1 }}>{PARTS[part] ?? part}</span>
           {state === 'ok'
             ? <State look={{ ...well, means: PART_MEANS[part] ?? 'This part can do its work.' }} />
@@ -155,7 +155,7 @@ export function Checks({ ready, fleet }: { ready: Ready; fleet: FleetHealth | un
         </div>
       ))}
       {fleet ? (
-        <div style={{ display: 'flex', gap: 10, alignItems: 'baseline' }}>
+        <div style={{ display: 'flex', gap: 10, alignItems: 'center' }}>
           <span style={{ flex: 1 }}>Fleet</span>
           {fleet.status === 'ok'
             ? <State look={{ ...well, means: 'Agents show life, and what should be on the broker is there.' }} />
