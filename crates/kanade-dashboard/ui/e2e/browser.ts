@@ -74,6 +74,9 @@ export async function loaded(page: Page): Promise<void> {
 export async function picture(page: Page, name: string): Promise<void> {
   mkdirSync(PICTURES, { recursive: true });
   await loaded(page);
+  // As high as what is on it: a picture beyond the screen would cut what stands still at its edge.
+  const height = await page.evaluate(() => document.documentElement.scrollHeight);
+  await page.setViewportSize({ width: WIDE.width, height: Math.max(WIDE.height, height) });
   await page.mouse.move(0, 0);
   await page.evaluate(() => document.fonts.ready.then(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))));
   await page.screenshot({ path: join(PICTURES, `${name}.png`), animations: 'disabled', caret: 'hide' });

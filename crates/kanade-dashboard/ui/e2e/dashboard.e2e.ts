@@ -19,6 +19,17 @@ beforeAll(async () => {
   for (const [agent, group] of [['demo-1', 'first'], ['demo-2', 'second'], ['demo-3', 'third']] as const) {
     await server.api('PUT', `/api/agents/${agent}/groups`, { groups: ['demo', group] });
   }
+  await server.api('POST', '/api/jobs', {
+    id: 'deploy', version: '1.4.0', description: 'Deploys the shop',
+    execute: { shell: 'sh', timeout: '1m', script: 'echo "$KANADE_PARAM_BRANCH goes to $KANADE_PARAM_REGION, $KANADE_PARAM_DEPTH deep"; echo "the token has ${#KANADE_PARAM_TOKEN} letters"' },
+    params: {
+      region: { type: 'choice', choices: ['eu', 'us'], default: 'eu', description: 'Where to' },
+      depth: { type: 'number', min: 1, max: 5, default: 2 },
+      branch: { type: 'string', pattern: '[a-z0-9-]+', required: true },
+      force: { type: 'bool', default: false },
+      token: { type: 'string', secret: true },
+    },
+  });
 });
 
 afterAll(async () => {
@@ -53,13 +64,13 @@ test('the first visit shows what runs and who is there, within the budget', asyn
   const { page, context, complaints } = await open(browser, server.url);
   const session = await context.newCDPSession(page);
   await session.send('Network.enable');
-  let loaded = 0;
-  session.on('Network.loadingFinished', ({ encodedDataLength }) => { loaded += encodedDataLength; });
+  let bytes = 0;
+  session.on('Network.loadingFinished', ({ encodedDataLength }) => { bytes += encodedDataLength; });
   await page.goto('/');
   await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();
-  await live(page);
   await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Jobs' }).waitFor();
-  expect(loaded, 'bytes until the first view shows').toBeLessThan(300_000);
+  await loaded(page);
+  expect(bytes, 'bytes until the first view shows').toBeLessThan(300_000);
   expect(complaints).toEqual([]);
   await context.close();
 });
@@ -136,6 +147,15 @@ test('an agent is shown with what it is and what it ran', async () => {
   });
 });
 
+test('what went wrong shows on the overview, with its last words', async () => {
+  await server.settled(await server.fire('failing', { target: { pcs: ['demo-3'] } }), { failed: 1 });
+  await on('/', WIDE, async (page) => {
+    const row = page.getByRole('row').filter({ hasText: 'demo-3' }).filter({ hasText: 'failing' });
+    await row.getByText('the disk is full, says the demo').waitFor();
+    await row.getByText('exit 3').waitFor();
+  });
+});
+
 test('an address within the page shows the same after a reload', async () => {
   await server.settled(await server.fire('failing', { target: { pcs: ['demo-1'] } }), { failed: 1 });
   await on('/activity?status=failure&job=failing', WIDE, async (page) => {
@@ -149,17 +169,6 @@ test('an address within the page shows the same after a reload', async () => {
 });
 
 test('a job with parameters asks for them, and keeps what is secret', async () => {
-  await server.api('POST', '/api/jobs', {
-    id: 'deploy', version: '1.4.0', description: 'Deploys the shop',
-    execute: { shell: 'sh', timeout: '1m', script: 'echo "$KANADE_PARAM_BRANCH goes to $KANADE_PARAM_REGION, $KANADE_PARAM_DEPTH deep"; echo "the token has ${#KANADE_PARAM_TOKEN} letters"' },
-    params: {
-      region: { type: 'choice', choices: ['eu', 'us'], default: 'eu', description: 'Where to' },
-      depth: { type: 'number', min: 1, max: 5, default: 2 },
-      branch: { type: 'string', pattern: '[a-z0-9-]+', required: true },
-      force: { type: 'bool', default: false },
-      token: { type: 'string', secret: true },
-    },
-  });
   await on('/jobs', WIDE, async (page) => {
     await live(page);
     await page.getByRole('button', { name: 'Run deploy', exact: true }).click();
@@ -337,7 +346,9 @@ test('the pictures of the guide are taken', async () => {
     id: 'patch', version: '2.4.1', description: 'Installs what the vendor has released',
     execute: { shell: 'sh', timeout: '5m', script: 'case $(( $$ % 5 )) in 0) sleep 1; echo no space left >&2; exit 1;; *) sleep 2; echo installed;; esac' },
   });
-  await server.api('POST', '/api/schedules', { id: 'nightly-patch', cron: '0 0 3 * * *', job_id: 'patch', target: { all: true } });
+  for (const [id, job_id, cron] of [['facts', 'inventory', '0 0 */8 * * *'], ['nightly-patch', 'patch', '0 0 3 * * *'], ['smoke-test', 'quick', '0 30 */6 * * *']]) {
+    await server.api('POST', '/api/schedules', { id, cron, job_id, target: { all: true } });
+  }
   for (const job of ['inventory', 'quick', 'failing']) {
     const exec = await server.fire(job, { target: { all: true } });
     await server.becomes(exec, 'completed');
@@ -355,9 +366,13 @@ test('the pictures of the guide are taken', async () => {
   await server.settled(upgrade, { killed: 4, withdrawn: 3 });
   const running = await server.fire('long', { target: { groups: ['early'] } });
   await server.settled(running, { running: 4 });
+  const waiting = await server.fire('deploy', {
+    params: { branch: 'main' }, target: { groups: ['canary', 'early'] }, rollout: { strategy: 'wave', waves: [{ group: 'canary', delay: '0s' }, { group: 'early', delay: '2h' }] },
+  });
+  await server.settled(waiting, { succeeded: 2, waiting: 4 });
 
   for (const [name, path, ready] of [
-    ['overview', '/', /Overview/], ['jobs', '/jobs', /Jobs/], ['agents', '/agents', /Agents/],
+    ['overview', '/?span=1h', /Overview/], ['jobs', '/jobs', /Jobs/], ['agents', '/agents', /Agents/],
     ['execution', `/executions/${upgrade}`, /upgrade.*Killed/],
   ] as const) {
     await on(path, WIDE, async (page) => {
@@ -365,5 +380,5 @@ test('the pictures of the guide are taken', async () => {
       await picture(page, name);
     });
   }
-  await server.api('POST', `/api/executions/${running}/kill`);
+  for (const exec of [running, waiting]) await server.api('POST', `/api/executions/${exec}/kill`);
 });
