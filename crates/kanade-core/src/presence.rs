@@ -20,7 +20,7 @@ use kanade_ports::{
 use tokio::sync::Notify;
 
 use crate::{
-    Committer, Dispatcher, Settings,
+    Committer, Counters, Dispatcher, Settings,
     error::{Result, chain},
     project::Progress,
 };
@@ -56,6 +56,7 @@ pub(crate) struct Presence {
     pub(crate) absences: Absences,
     pub(crate) admissions: Option<Admissions>,
     pub(crate) alive: Alive,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// Agents that have shown life and are still to be looked after.
@@ -201,6 +202,7 @@ impl Presence {
         for exec in kills {
             tracing::debug!(%exec, "killed again for an agent that is back");
             self.bus.publish(&Subject::kill(exec), Bytes::new()).await?;
+            self.counters.killed_again();
         }
         Ok(())
     }
@@ -229,6 +231,7 @@ impl Presence {
                 self.bus
                     .publish(&Subject::kill(&target.exec_id), Bytes::new())
                     .await?;
+                self.counters.killed_again();
             } else if target.state == TargetState::Waiting && self.is_time(&target, now) {
                 let to = Addressee::Pc(pc.clone());
                 if self
@@ -236,6 +239,7 @@ impl Presence {
                     .send_again(&target.exec_id, to, target.request_id)
                     .await?
                 {
+                    self.counters.sent_again();
                     tracing::info!(exec = %target.exec_id, %pc, "sent a command again");
                 }
             }

@@ -12,6 +12,7 @@ mod groups;
 mod health;
 mod inventory;
 mod jobs;
+mod metrics;
 mod overview;
 mod releases;
 mod results;
@@ -104,6 +105,7 @@ impl Routes {
                 .routes(routes!(overview::who_am_i))
                 .routes(routes!(overview::deployment))
                 .routes(routes!(overview::doctor))
+                .routes(routes!(metrics::metrics))
                 .routes(routes!(fleet::health))
                 .routes(routes!(fleet::broker))
                 .routes(routes!(audit::list))

@@ -59,6 +59,7 @@ const ROUTES: &[&str] = &[
     "GET /api/whoami",
     "GET /health",
     "GET /livez",
+    "GET /metrics",
     "GET /readyz",
     "POST /api/agents/publish",
     "POST /api/agents/rollout",
