@@ -1,14 +1,15 @@
 /** Debian's Chromium, driven by Playwright. */
 
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 
 import { type Browser, type BrowserContext, type Page, chromium } from 'playwright-core';
 import { EVIDENCE } from './server';
 import { PATIENCE, until } from './until';
 
-const PROGRAM = process.env.KANADE_TEST_BROWSER ?? '/usr/bin/chromium';
+const PROGRAM = process.env.KANADE_TEST_BROWSER
+  ?? process.env.PATH?.split(delimiter).map((folder) => join(folder, 'chromium')).find((program) => existsSync(program)) ?? '/usr/bin/chromium';
 const PICTURES = process.env.KANADE_TEST_PICTURES ?? EVIDENCE;
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 

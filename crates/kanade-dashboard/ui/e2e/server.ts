@@ -11,6 +11,7 @@ import { Hopeless, until, within } from './until';
 const PROGRAM = process.env.KANADE_BIN ?? resolve(import.meta.dirname, '../../../../target/debug/kanade');
 /** What is left of a run, for whoever has to find out why it failed. */
 export const EVIDENCE = resolve(import.meta.dirname, '../node_modules/.e2e');
+rmSync(EVIDENCE, { recursive: true, force: true });
 mkdirSync(EVIDENCE, { recursive: true });
 /** What the server and the agents told. */
 export const LOG = join(EVIDENCE, 'server.log');

@@ -193,9 +193,9 @@ function WaveRow({ top, wave, targets, execution, fired }: { top: number; wave: 
   return (
     <div className="tl-wave" style={{ transform: `translateY(${top}px)` }} role="presentation">
       <span>Wave {wave + 1}{told ? ` · ${told.group}` : ''}</span>
-      <span className="kn-faint" style={{ fontWeight: 450 }}>{plural(targets.length, 'agent')}{due ? `, due ${tickLabel(Date.parse(due), fired) === '0' ? 'at once' : `at ${tickLabel(Date.parse(due), fired)}`}` : ''}</span>
+      <span className="kn-faint" style={{ fontWeight: 450 }}>{plural(targets.length, 'agent')}{due ? <span className="wide">{`, due ${tickLabel(Date.parse(due), fired) === '0' ? 'at once' : `at ${tickLabel(Date.parse(due), fired)}`}`}</span> : null}</span>
       {look ? <span className={`kn-state tone-${look.tone}`} title={look.means}><Glyph shape={look.shape} size={12} />{look.label}</span> : null}
-      {told?.proceed_if ? <span className="kn-faint" style={{ fontWeight: 450 }}>gate: {share(told.proceed_if.success_ratio)} within {told.proceed_if.within}{gate ? <>, <span className={`kn-state tone-${gate.tone}`} style={{ fontSize: 'inherit' }} title={gate.means}>{gate.label.toLowerCase()}</span></> : null}</span> : null}
+      {told?.proceed_if ? <span className="kn-faint" style={{ fontWeight: 450 }}>gate<span className="wide">: {share(told.proceed_if.success_ratio)} within {told.proceed_if.within}{gate ? ',' : ''}</span>{gate ? <> <span className={`kn-state tone-${gate.tone}`} style={{ fontSize: 'inherit' }} title={gate.means}>{gate.label.toLowerCase()}</span></> : null}</span> : null}
     </div>
   );
 }
