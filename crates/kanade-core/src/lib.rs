@@ -61,6 +61,7 @@ pub use hold::{HISTORY_IMPORTED, Holds, Marks, STARTED_FRESH, held};
 pub use jobs::{Jobs, ListedJob};
 pub use kill::Kills;
 pub use live::Live;
+pub use presence::HeartbeatRecord;
 pub use releases::{Releases, RolledOut, Upload};
 pub use scheduler::Scheduler;
 pub use schedules::Schedules;

@@ -3,6 +3,7 @@
 
 mod absence;
 mod admission;
+mod record;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,6 +28,7 @@ use crate::{
 
 pub(crate) use absence::Absences;
 pub(crate) use admission::Admissions;
+pub use record::HeartbeatRecord;
 
 /// Heartbeats recorded in one go.
 const BATCH: usize = 1024;
@@ -57,6 +59,7 @@ pub(crate) struct Presence {
     pub(crate) admissions: Option<Admissions>,
     pub(crate) alive: Alive,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) record: Arc<HeartbeatRecord>,
 }
 
 /// Agents that have shown life and are still to be looked after.
@@ -128,6 +131,7 @@ impl Presence {
             // First of all: what such an agent has in hand may start at any moment.
             for pc in &alive {
                 self.absences.heard(pc, at, &self.settings);
+                self.record.heard(pc, at);
             }
             if let Some(admissions) = &self.admissions {
                 admissions.heard(&alive, at);

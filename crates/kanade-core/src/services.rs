@@ -18,7 +18,7 @@ use crate::{
     Kills, Live, Observer, Scheduler, Schedules, Settings, Steering,
     audit_stream::AuditStream,
     hold::History,
-    presence::{Absences, Admissions, Alive, Presence},
+    presence::{Absences, Admissions, Alive, HeartbeatRecord, Presence},
     project::{Progress, Projector},
     retained::{Clearing, Retained},
     secrets::Secrets,
@@ -78,6 +78,8 @@ pub struct Services {
     pub steering: Steering,
     /// What this server has done.
     pub counters: Arc<Counters>,
+    /// When agents have shown life.
+    pub heartbeats: Arc<HeartbeatRecord>,
     /// Releases of the agent.
     pub releases: crate::Releases,
     /// The fleet as a whole.
@@ -251,6 +253,7 @@ impl Services {
                 wake,
             },
             counters: Arc::clone(&counters),
+            heartbeats: Arc::new(HeartbeatRecord::new(clock.now())),
             counts: crate::Counts::new(Arc::clone(&store), Arc::clone(&clock)),
             live: live.clone(),
             store: Arc::clone(&store),
@@ -304,6 +307,7 @@ impl Services {
             admissions,
             alive: Alive::default(),
             counters,
+            record: Arc::clone(&services.heartbeats),
         };
         spawn(Box::pin(presence.run()));
         spawn(Box::pin(services.kills.clone().record_foreign()));

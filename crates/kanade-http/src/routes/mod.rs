@@ -82,6 +82,7 @@ impl Routes {
                 .routes(routes!(scripts::unrevoke))
                 .routes(routes!(agents::list))
                 .routes(routes!(agents::get))
+                .routes(routes!(agents::heartbeats))
                 .routes(routes!(groups::get, groups::put, groups::join))
                 .routes(routes!(groups::leave))
                 .routes(routes!(groups::list))

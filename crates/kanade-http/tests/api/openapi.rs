@@ -20,6 +20,7 @@ const ROUTES: &[&str] = &[
     "GET /api/agents",
     "GET /api/agents/releases",
     "GET /api/agents/releases/{version}",
+    "GET /api/agents/{pc_id}/heartbeats",
     "GET /api/agents/{pc_id}",
     "GET /api/agents/{pc_id}/effective_config",
     "GET /api/agents/{pc_id}/groups",
