@@ -93,6 +93,13 @@ export const queries = {
       queryKey: ['agent', id],
       queryFn: ({ signal }) => body(api.GET('/api/agents/{pc_id}', { params: { path: { pc_id: id } }, signal })),
     }),
+  agentHeartbeats: (id: string) =>
+    queryOptions({
+      queryKey: ['agents', id, 'heartbeats'],
+      // What is shown are spans of minutes: no event is worth asking again for.
+      refetchInterval: 60_000,
+      queryFn: ({ signal }) => body(api.GET('/api/agents/{pc_id}/heartbeats', { params: { path: { pc_id: id } }, signal })),
+    }),
   agentGroups: (id: string) =>
     queryOptions({
       queryKey: ['groups', 'of', id],

@@ -246,6 +246,7 @@ function story(target: Target, fired: number, now: number): string {
     parts.push(finished !== null ? `Ran ${duration(finished - started)}.` : `Runs for ${duration(now - started)} so far.`);
   }
   if (target.exit_code != null) parts.push(`Exit code ${count(target.exit_code)}.`);
+  if ((target.attempt ?? 1) > 1) parts.push(`attempt ${target.attempt}`);
   if (target.detail) parts.push(target.detail);
   if (target.receipt) parts.push(`${lookOf(RECEIPT, target.receipt).label}: ${lookOf(RECEIPT, target.receipt).means}`);
   return parts.join('\n');

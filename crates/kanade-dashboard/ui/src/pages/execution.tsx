@@ -74,7 +74,10 @@ function Shown({ execution }: { execution: Execution & { params?: Record<string,
           <>
             Version <span className="kn-mono">{execution.version}</span>, fired <Time at={execution.initiated_at} /> by {execution.initiated_by}
             {over ? ', took ' : ', for '}<Took execution={execution} />
-            <span className="wide-only"> · <span className="kn-mono">{id}</span></span>
+            <span className="wide-only"> · <span className="kn-mono" style={{ whiteSpace: 'nowrap' }}>{id}</span></span>
+            {execution.max_parallel ? <span title="An agent is sent to when another one has come to its end"> · {plural(execution.max_parallel, 'agent')} at once</span> : null}
+            {execution.retry ? <span title={`The first wait is ${execution.retry.backoff ?? '10s'}; it doubles with each attempt`}> · up to {execution.retry.max_attempts} attempts</span> : null}
+            {execution.parked_count ? <> · {plural(execution.parked_count, 'agent')} waiting for a turn</> : null}
             {execution.params ? <Parameters params={execution.params} /> : null}
           </>
         }
