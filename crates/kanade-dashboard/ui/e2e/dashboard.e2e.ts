@@ -357,11 +357,11 @@ test('the pictures of the guide are taken', async () => {
   const rollout = { strategy: 'wave', waves: [{ group: 'canary', delay: '0s' }, { group: 'early', delay: '4s' }, { group: 'fleet', delay: '8s' }] };
   const patch = await server.fire('patch', { target: { groups: ['canary', 'early', 'fleet'] }, rollout });
   await server.becomes(patch, 'completed');
-  // Killed when the first wave is through, the second runs and the third has not been sent.
+  // Killed when the first wave is through, the second runs, until then, and the third has not been sent.
   await server.api('POST', '/api/jobs', {
-    id: 'upgrade', version: '3.0.0', description: 'Moves to the next release', execute: { shell: 'sh', timeout: '5m', script: 'echo fetching; sleep 10; echo upgraded' },
+    id: 'upgrade', version: '3.0.0', description: 'Moves to the next release', execute: { shell: 'sh', timeout: '5m', script: 'echo fetching; case $0 in */tokyo-*) sleep 10;; *) sleep 300;; esac; echo upgraded' },
   });
-  const upgrade = await server.fire('upgrade', { target: { groups: ['canary', 'early', 'fleet'] }, rollout: { strategy: 'wave', waves: [{ group: 'canary', delay: '0s' }, { group: 'early', delay: '6s' }, { group: 'fleet', delay: '24s' }] } });
+  const upgrade = await server.fire('upgrade', { target: { groups: ['canary', 'early', 'fleet'] }, rollout: { strategy: 'wave', waves: [{ group: 'canary', delay: '0s' }, { group: 'early', delay: '6s', proceed_if: { success_ratio: 0.9, within: '1h' } }, { group: 'fleet', delay: '15s' }] } });
   await server.settled(upgrade, { succeeded: 2, running: 4 });
   await server.api('POST', `/api/executions/${upgrade}/kill`);
   await server.settled(upgrade, { killed: 4, withdrawn: 3 });

@@ -39,6 +39,9 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
   const killed = execution.killed_at ? Date.parse(execution.killed_at) : null;
   const whole = useMemo(() => boundsOf(fired, targets, killed, now), [fired, targets, killed, now]);
   const bounds = zoom ?? whole;
+  const track = useRef<HTMLDivElement>(null);
+  const width = useWidth(track);
+  const ticks = ticksOf(bounds, fired, Math.max(2, width / 90));
   const rows = useMemo(() => {
     const waves = byWave(targets, order === 'outcome' ? OUTCOMES : null);
     const named = waves.length > 1 || (execution.waves?.length ?? 0) > 0;
@@ -103,9 +106,9 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
       aria-activedescendant={activeIndex >= 0 ? `${id}-${activeIndex}` : undefined}
       onKeyDown={onKey} style={{ height: `min(${height}px, max(320px, calc(100dvh - 330px)))` }} data-rows={rows.length}
     >
-      <Head bounds={bounds} fired={fired} killed={killed} zoomed={zoom !== null} onZoom={onZoom} />
+      <Head track={track} width={width} ticks={ticks} bounds={bounds} fired={fired} killed={killed} zoomed={zoom !== null} onZoom={onZoom} />
       <div style={{ height: list.getTotalSize(), position: 'relative' }} role="presentation">
-        <Over>{ticksOf(bounds, fired, 8).map((tick) => <i key={tick} className="tl-grid" style={{ left: `${place(tick, bounds) * 100}%` }} />)}</Over>
+        <Over>{ticks.map((tick) => <i key={tick} className="tl-grid" style={{ left: `${place(tick, bounds) * 100}%` }} />)}</Over>
         {list.getVirtualItems().map((item) => {
           const row = rows[item.index];
           if (row === undefined) return null;
@@ -126,11 +129,9 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
 }
 
 /** The axis. Dragging over it shows that span, a double click all again. */
-function Head({ bounds, fired, killed, zoomed, onZoom }: { bounds: Bounds; fired: number; killed: number | null; zoomed: boolean; onZoom: (bounds: Bounds | null) => void }) {
-  const track = useRef<HTMLDivElement>(null);
+function Head({ track, width, ticks, bounds, fired, killed, zoomed, onZoom }: { track: React.RefObject<HTMLDivElement | null>; width: number; ticks: number[]; bounds: Bounds; fired: number; killed: number | null; zoomed: boolean; onZoom: (bounds: Bounds | null) => void }) {
   const zone = useZone();
   const [drag, setDrag] = useState<{ from: number; to: number } | null>(null);
-  const width = useWidth(track);
   const at = (event: PointerEvent) => {
     const box = event.currentTarget.getBoundingClientRect();
     return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
@@ -159,7 +160,7 @@ function Head({ bounds, fired, killed, zoomed, onZoom }: { bounds: Bounds; fired
         }}
         onDoubleClick={() => onZoom(null)}
       >
-        {ticksOf(bounds, fired, Math.max(2, width / 90)).map((tick) => {
+        {ticks.map((tick) => {
           const left = place(tick, bounds);
           if (left < 0.005 || left > 0.97) return tick === fired ? <span key={tick} className="tl-tick" style={{ left: 0, transform: 'none' }} title={absolute(tick, zone)}>0</span> : null;
           // The flag of the kill stands there.
@@ -189,7 +190,7 @@ function WaveRow({ top, wave, targets, execution, fired }: { top: number; wave: 
   const told = execution.waves?.find((each) => each.wave === wave);
   const due = told?.due_at ?? targets[0]?.due_at;
   const look = told ? lookOf(WAVE, told.status) : null;
-  const gate = told?.gate ? lookOf(GATE, told.gate.state) : null;
+  const gate = told?.gate && told.gate.state !== 'open' ? lookOf(GATE, told.gate.state) : null;
   return (
     <div className="tl-wave" style={{ transform: `translateY(${top}px)` }} role="presentation">
       <span>Wave {wave + 1}{told ? ` · ${told.group}` : ''}</span>

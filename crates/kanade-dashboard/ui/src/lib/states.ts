@@ -50,7 +50,6 @@ export const WAVE: Record<string, Look> = {
 };
 
 export const GATE: Record<string, Look> = {
-  open: look('Open', 'wait', 'ring', 'It is not decided yet.'),
   passed: look('Passed', 'ok', 'check', 'So many have succeeded: later waves go out.'),
   failed: look('Failed', 'bad', 'cross', 'Too few have succeeded in its time: the execution was paused.'),
   waived: look('Waived', 'warn', 'dash', 'Too few had succeeded; it was resumed all the same.'),
