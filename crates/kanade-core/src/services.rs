@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Freezes, Jobs, Kills,
-    Live, Observer, Scheduler, Schedules, Settings, Steering,
+    Live, Observer, Outputs, Scheduler, Schedules, Settings, Steering,
     audit_stream::AuditStream,
     hold::History,
     presence::{Absences, Admissions, Alive, Presence},
@@ -83,6 +83,8 @@ pub struct Services {
     pub counts: crate::Counts,
     /// Live events.
     pub live: Live,
+    /// What runs print.
+    pub outputs: Outputs,
     /// Questions to the store.
     pub store: Arc<dyn ExecutionStore>,
     /// The time.
@@ -114,6 +116,7 @@ impl Services {
         let settings = Arc::new(settings);
         let (stop, loops) = (CancellationToken::new(), TaskTracker::new());
         let live = Live::default();
+        let outputs = Outputs::new(Arc::clone(&store), Arc::clone(&clock));
         let retained = abilities
             .retained
             .as_ref()
@@ -121,6 +124,7 @@ impl Services {
 
         let audit_stream = AuditStream::default();
         let (told, clears) = (live.clone(), retained.clone());
+        let ended = outputs.clone();
         let wake = Arc::new(Wake::default());
         let steered = Arc::clone(&wake);
         let streamed = bus
@@ -129,6 +133,7 @@ impl Services {
             .then(|| audit_stream.clone());
         let committed: Observer = Arc::new(move |set| {
             told.committed(set);
+            ended.committed(set);
             steered.committed(set);
             if let Some(stream) = &streamed {
                 stream.committed(set);
@@ -245,6 +250,7 @@ impl Services {
             },
             counts: crate::Counts::new(Arc::clone(&store), Arc::clone(&clock)),
             live: live.clone(),
+            outputs: outputs.clone(),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             bus: Arc::clone(&bus),
@@ -283,6 +289,7 @@ impl Services {
         let admissions = abilities
             .retained
             .map(|port| Admissions::new(port, Arc::clone(&bus)));
+        spawn(Box::pin(outputs.run(Arc::clone(&bus))));
         let presence = Presence {
             store: Arc::clone(&store),
             bus,

@@ -12,6 +12,7 @@ mod groups;
 mod health;
 mod inventory;
 mod jobs;
+mod output;
 mod overview;
 mod releases;
 mod results;
@@ -114,7 +115,9 @@ impl Routes {
                 .routes(routes!(agents::ping))
                 .routes(routes!(agents::logs)),
             uploads: OpenApiRouter::default().routes(routes!(releases::publish)),
-            streams: OpenApiRouter::default().routes(routes!(events::events)),
+            streams: OpenApiRouter::default()
+                .routes(routes!(events::events))
+                .routes(routes!(output::follow)),
             gateway: OpenApiRouter::default()
                 .routes(routes!(gateway::connect))
                 .routes(routes!(gateway::release)),
