@@ -8,21 +8,22 @@ use std::{
 
 use kanade_model::{PcId, api::BusRecord};
 use kanade_ports::{
-    Bus, Catalog, Clock, Durable, ExecutionStore, Ids, KeyKeeper, Releases, Resources, RetainedCommands,
+    Bucket, Bus, Catalog, Clock, Durable, ExecutionStore, Ids, KeyKeeper, Releases, Resources,
+    RetainedCommands,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Freezes, Jobs, Kills,
-    Live, Observer, Outputs, Scheduler, Schedules, Settings, Steering,
+    AgentPorts, Agents, Audit, CatalogView, Committer, Counters, Dispatcher, Documents, Fires, Freezes, Jobs,
+    Kills, Live, Observer, Outputs, Scheduler, Schedules, Settings, Steering,
     audit_stream::AuditStream,
     hold::History,
-    presence::{Absences, Admissions, Alive, Presence},
+    presence::{Absences, Admissions, Alive, HeartbeatRecord, Presence},
     project::{Progress, Projector},
     retained::{Clearing, Retained},
     secrets::Secrets,
     steer::Wake,
-    upkeep::Upkeep,
+    upkeep::{Surplus, Upkeep},
     view::ChangeObserver,
 };
 
@@ -75,6 +76,10 @@ pub struct Services {
     pub kills: Kills,
     /// Pauses, resumptions, aborts, gates.
     pub steering: Steering,
+    /// What this server has done.
+    pub counters: Arc<Counters>,
+    /// When agents have shown life.
+    pub heartbeats: Arc<HeartbeatRecord>,
     /// Releases of the agent.
     pub releases: crate::Releases,
     /// The fleet as a whole.
@@ -126,7 +131,9 @@ impl Services {
         let (told, clears) = (live.clone(), retained.clone());
         let ended = outputs.clone();
         let wake = Arc::new(Wake::default());
-        let steered = Arc::clone(&wake);
+        let surplus = Arc::new(Surplus::new(settings.keep_per_job));
+        let counters = Arc::new(Counters::default());
+        let (steered, fired, counted) = (Arc::clone(&wake), Arc::clone(&surplus), Arc::clone(&counters));
         let streamed = bus
             .durables()
             .contains(&Durable::Audit)
@@ -135,6 +142,8 @@ impl Services {
             told.committed(set);
             ended.committed(set);
             steered.committed(set);
+            fired.committed(set);
+            counted.committed(set);
             if let Some(stream) = &streamed {
                 stream.committed(set);
             }
@@ -248,6 +257,8 @@ impl Services {
                 settings: Arc::clone(&settings),
                 wake,
             },
+            counters: Arc::clone(&counters),
+            heartbeats: Arc::new(HeartbeatRecord::new(clock.now())),
             counts: crate::Counts::new(Arc::clone(&store), Arc::clone(&clock)),
             live: live.clone(),
             outputs: outputs.clone(),
@@ -302,6 +313,8 @@ impl Services {
             absences: Absences::default(),
             admissions,
             alive: Alive::default(),
+            counters,
+            record: Arc::clone(&services.heartbeats),
         };
         spawn(Box::pin(presence.run()));
         spawn(Box::pin(services.kills.clone().record_foreign()));
@@ -317,12 +330,16 @@ impl Services {
                 clock,
                 progress,
                 settings,
+                surplus: Arc::clone(&surplus),
             }
             .run(),
         ));
         loops.close();
 
         services.view.wait_current().await;
+        // What was fired before a restart, or while less was kept.
+        let jobs = services.view.list(Bucket::Jobs);
+        surplus.look_at(jobs.iter().filter_map(|job| job.key.as_str().parse().ok()));
         (services, Running { stop, loops, commits })
     }
 

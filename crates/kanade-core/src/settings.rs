@@ -1,6 +1,6 @@
 //! What an operator can tune about the core.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// Times and limits of the core; the defaults are those of the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub upkeep_every: Duration,
     /// Finished executions and ad-hoc runs are kept this long.
     pub keep_executions: Duration,
+    /// So many executions of each job are kept, the newest; none means all.
+    pub keep_per_job: Option<NonZeroU32>,
     /// Audit entries and dead letters are kept this long.
     pub keep_audit: Duration,
     /// Idempotency keys are remembered this long.
@@ -46,6 +48,7 @@ impl Default for Settings {
             resend_after: Duration::from_secs(15),
             upkeep_every: Duration::from_secs(5),
             keep_executions: 90 * DAY,
+            keep_per_job: None,
             keep_audit: 365 * DAY,
             keep_keys: DAY,
             history_required: false,

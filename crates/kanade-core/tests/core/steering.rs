@@ -2,8 +2,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use kanade_core::Error;
 use kanade_model::{
-    Command, ExecId, ExecutionStatus, FanoutPlan, Gate, GateState, HumanDuration, Rollout, Strategy,
-    TargetState, Wave, WaveStatus, api,
+    ExecId, ExecutionStatus, FanoutPlan, Gate, GateState, HumanDuration, Rollout, Strategy, TargetState,
+    Wave, WaveStatus, api,
 };
 use kanade_ports::{Clock, ExecutionStore, SendState};
 

@@ -12,6 +12,7 @@ mod groups;
 mod health;
 mod inventory;
 mod jobs;
+mod metrics;
 mod output;
 mod overview;
 mod releases;
@@ -82,6 +83,7 @@ impl Routes {
                 .routes(routes!(scripts::unrevoke))
                 .routes(routes!(agents::list))
                 .routes(routes!(agents::get))
+                .routes(routes!(agents::heartbeats))
                 .routes(routes!(groups::get, groups::put, groups::join))
                 .routes(routes!(groups::leave))
                 .routes(routes!(groups::list))
@@ -105,6 +107,7 @@ impl Routes {
                 .routes(routes!(overview::who_am_i))
                 .routes(routes!(overview::deployment))
                 .routes(routes!(overview::doctor))
+                .routes(routes!(metrics::metrics))
                 .routes(routes!(fleet::health))
                 .routes(routes!(fleet::broker))
                 .routes(routes!(audit::list))

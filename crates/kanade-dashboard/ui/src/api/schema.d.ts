@@ -216,6 +216,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/{pc_id}/heartbeats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Says when an agent has shown life
+         * @description Within the last day, as this server has heard it since it started: how often in each five minutes.
+         */
+        get: operations["agent_heartbeats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents/{pc_id}/logs": {
         parameters: {
             query?: never;
@@ -1187,6 +1207,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Counts what happened since the start, and what goes on
+         * @description In the text format of OpenMetrics, which Prometheus reads. Counters begin at zero with the server. Nothing here names
+         *     a job or an agent.
+         */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -1736,6 +1777,20 @@ export interface components {
             os_family?: string | null;
             /** @description The agent. */
             pc_id: components["schemas"]["PcId"];
+        };
+        /** @description How often an agent showed life within the last day, or since the server started where that is less. */
+        Heartbeats: {
+            /** @description How often it was heard in each span; the last one goes on. */
+            counts: number[];
+            /** @description When the first span begins. */
+            from: components["schemas"]["Timestamp"];
+            /** @description The agent. */
+            pc_id: components["schemas"]["PcId"];
+            /**
+             * Format: int32
+             * @description The length of each span, in seconds.
+             */
+            span_secs: number;
         };
         /** @description Why a schedule is held. */
         Held: {
@@ -3464,6 +3519,75 @@ export interface operations {
             };
             /** @description No token, or one that is not accepted */
             401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    agent_heartbeats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The agent */
+                pc_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The spans, oldest first */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Heartbeats"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such agent has reported */
+            404: {
                 headers: {
                     /** @description The id of the request, as in the server's log */
                     "x-request-id"?: string;
@@ -8112,6 +8236,61 @@ export interface operations {
                 };
                 content: {
                     "text/plain": string;
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One line each */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/openmetrics-text": string;
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Any other error */

@@ -4,10 +4,10 @@ import { useVirtualizer } from '@tanstack/react-virtual';
 import { memo, useCallback, useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from 'react';
 
 import type { Execution, Target } from '../api/types';
-import { OUTCOMES, RECEIPT, TARGET, WAVE, lookOf } from '../lib/states';
+import { GATE, OUTCOMES, RECEIPT, TARGET, WAVE, lookOf } from '../lib/states';
 import { absolute, duration } from '../lib/time';
 import { barsOf, boundsOf, byWave, place, tickLabel, ticksOf, type Bounds } from '../lib/timeline';
-import { count, plural } from '../lib/format';
+import { count, plural, share } from '../lib/format';
 import { Glyph } from './state';
 import { useNow, useZone } from './time';
 
@@ -189,12 +189,13 @@ function WaveRow({ top, wave, targets, execution, fired }: { top: number; wave: 
   const told = execution.waves?.find((each) => each.wave === wave);
   const due = told?.due_at ?? targets[0]?.due_at;
   const look = told ? lookOf(WAVE, told.status) : null;
+  const gate = told?.gate ? lookOf(GATE, told.gate.state) : null;
   return (
     <div className="tl-wave" style={{ transform: `translateY(${top}px)` }} role="presentation">
       <span>Wave {wave + 1}{told ? ` · ${told.group}` : ''}</span>
-      <span className="kn-faint" style={{ fontWeight: 450 }}>{plural(targets.length, 'agent')}{due ? `, due ${tickLabel(Date.parse(due), fired) === '0' ? 'at once' : `at ${tickLabel(Date.parse(due), fired)}`}` : ''}</span>
+      <span className="kn-faint" style={{ fontWeight: 450 }}>{plural(targets.length, 'agent')}{due ? <span className="wide">{`, due ${tickLabel(Date.parse(due), fired) === '0' ? 'at once' : `at ${tickLabel(Date.parse(due), fired)}`}`}</span> : null}</span>
       {look ? <span className={`kn-state tone-${look.tone}`} title={look.means}><Glyph shape={look.shape} size={12} />{look.label}</span> : null}
-      {told?.proceed_if ? <span className="kn-faint" style={{ fontWeight: 450 }}>gate: {Math.round(told.proceed_if.success_ratio * 100)} % within {told.proceed_if.within}{told.gate ? `, ${told.gate.state}` : ''}</span> : null}
+      {told?.proceed_if ? <span className="kn-faint" style={{ fontWeight: 450 }}>gate<span className="wide">: {share(told.proceed_if.success_ratio)} within {told.proceed_if.within}{gate ? ',' : ''}</span>{gate ? <> <span className={`kn-state tone-${gate.tone}`} style={{ fontSize: 'inherit' }} title={gate.means}>{gate.label.toLowerCase()}</span></> : null}</span> : null}
     </div>
   );
 }
@@ -220,7 +221,7 @@ const TargetRow = memo(function TargetRow({ id, top, target, bounds, killed, now
         ))}
         {killedAt !== null && killedAt >= 0 && killedAt <= 1 ? <i className="tl-kill" style={{ left: `${killedAt * 100}%` }} /> : null}
         {receipt && killedAt !== null && killedAt >= 0 && killedAt <= 1
-          ? <span className={`tl-mark tone-${receipt.tone}`} style={{ left: `${killedAt * 100}%`, zIndex: 2 }} title={`${receipt.label}: ${receipt.means}`}><Glyph shape={receipt.shape} size={16} /></span>
+          ? <span className={`tl-mark tone-${receipt.tone}`} style={{ left: `${killedAt * 100}%`, zIndex: 2 }} title={`${receipt.label}: ${receipt.means}`} aria-hidden="true"><Glyph shape={receipt.shape} size={16} /></span>
           : null}
       </div>
       <div className="tl-end">
@@ -245,6 +246,7 @@ function story(target: Target, fired: number, now: number): string {
     parts.push(finished !== null ? `Ran ${duration(finished - started)}.` : `Runs for ${duration(now - started)} so far.`);
   }
   if (target.exit_code != null) parts.push(`Exit code ${count(target.exit_code)}.`);
+  if ((target.attempt ?? 1) > 1) parts.push(`attempt ${target.attempt}`);
   if (target.detail) parts.push(target.detail);
   if (target.receipt) parts.push(`${lookOf(RECEIPT, target.receipt).label}: ${lookOf(RECEIPT, target.receipt).means}`);
   return parts.join('\n');
