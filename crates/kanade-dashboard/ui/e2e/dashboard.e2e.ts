@@ -323,9 +323,10 @@ const PLACES = ['/', '/jobs', '/jobs/quick', '/jobs/quick/edit', '/executions', 
 for (const [name, viewport, colorScheme] of [['1280', WIDE, 'light'], ['390, in the dark', NARROW, 'dark']] as const) {
   test(`every page can be used at a width of ${name}, and keeps nobody out`, async () => {
     const wrong: string[] = [];
-    const [newest] = await server.api<{ exec_id: string }[]>('GET', '/api/executions?job_id=rollout&limit=1');
-    const [run] = await server.api<{ result_id: string }[]>('GET', '/api/results?limit=1');
-    for (const place of [...PLACES, `/executions/${newest?.exec_id}`, `/runs/${run?.result_id}`]) {
+    const exec = await server.fire('quick', { target: { groups: ['first', 'second'] }, rollout: { strategy: 'wave', waves: [{ group: 'first', delay: '0s' }, { group: 'second', delay: '0s' }] } });
+    await server.becomes(exec, 'completed');
+    const [run] = await server.api<{ result_id: string }[]>('GET', `/api/results?exec_id=${exec}&limit=1`);
+    for (const place of [...PLACES, `/executions/${exec}`, `/runs/${run?.result_id}`]) {
       await on(place, viewport, async (page) => {
         await loaded(page);
         if (!(await fits(page))) wrong.push(`${place} is wider than the screen`);

@@ -95,7 +95,7 @@ export const queries = {
     }),
   agentHeartbeats: (id: string) =>
     queryOptions({
-      queryKey: ['agents', id, 'heartbeats'],
+      queryKey: ['heartbeats', id],
       // What is shown are spans of minutes: no event is worth asking again for.
       refetchInterval: 60_000,
       queryFn: ({ signal }) => body(api.GET('/api/agents/{pc_id}/heartbeats', { params: { path: { pc_id: id } }, signal })),

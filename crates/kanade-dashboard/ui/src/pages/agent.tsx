@@ -36,6 +36,7 @@ export function AgentPage() {
 function Shown({ id, agent }: { id: string; agent: Agent | null }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
+  const features = useFeatures();
   const now = useNow();
   const state = agent ? agentState(agent.updated_at, now) : null;
   const tab = ['facts', 'config', 'logs'].includes(search.tab ?? '') ? (search.tab as string) : 'runs';
@@ -52,7 +53,7 @@ function Shown({ id, agent }: { id: string; agent: Agent | null }) {
           <div className="kn-pad"><Facts facts={[['Host', agent?.hostname ?? '–'], ['System', agent?.os_family ?? '–'], ['Agent version', <span key="v" className="kn-mono">{agent?.agent_version ?? '–'}</span>], ['Recorded', <Time key="t" at={agent?.updated_at} />]]} /></div>
         </Panel>
         <Panel className="c6" title="Groups"><div className="kn-pad"><Groups id={id} /></div></Panel>
-        {agent ? <Panel className="c12" title="Signs of life"><div className="kn-pad"><Heartbeats id={id} /></div></Panel> : null}
+        {agent && features.has('GET', '/api/agents/{pc_id}/heartbeats') ? <Panel className="c12" title="Signs of life"><div className="kn-pad"><Heartbeats id={id} /></div></Panel> : null}
       </div>
       <Tabs value={tab} keepMounted={false} onChange={(value) => void navigate({ search: { tab: value === 'runs' || value === null ? undefined : value }, replace: true })}>
         <Tabs.List mb="sm">
@@ -83,8 +84,7 @@ function Ping({ id }: { id: string }) {
 
 /** When it was heard within the last day: a bar for each span, a gap where it was silent. */
 function Heartbeats({ id }: { id: string }) {
-  const features = useFeatures();
-  const query = useQuery({ ...queries.agentHeartbeats(id), enabled: features.has('GET', '/api/agents/{pc_id}/heartbeats') });
+  const query = useQuery(queries.agentHeartbeats(id));
   return (
     <Answer query={query} rows={1}>
       {({ counts, from, span_secs }) => {
