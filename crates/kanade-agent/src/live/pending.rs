@@ -145,7 +145,7 @@ impl Stream {
         if !kept.is_empty() {
             match self.texts.back_mut() {
                 Some((offset, before)) if *offset + before.len() as u64 == self.printed => {
-                    before.push_str(kept)
+                    before.push_str(kept);
                 }
                 _ => self.texts.push_back((self.printed, kept.to_owned())),
             }

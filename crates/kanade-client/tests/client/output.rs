@@ -20,7 +20,7 @@ use crate::double::{client_of, soon};
 const PATH: &str = "/api/results/00000000-0000-0000-0000-000000000001/output";
 
 fn run() -> ResultId {
-    "00000000-0000-0000-0000-000000000001".parse().unwrap()
+    "00000000-0000-0000-0000-000000000001".parse().expect("an id")
 }
 
 fn output(id: &str, text: &str) -> sse::Event {
