@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     AgentPorts, Agents, Audit, CatalogView, Committer, Counters, Dispatcher, Documents, Fires, Freezes, Jobs,
-    Kills, Live, Observer, Scheduler, Schedules, Settings, Steering,
+    Kills, Live, Observer, Outputs, Scheduler, Schedules, Settings, Steering,
     audit_stream::AuditStream,
     hold::History,
     presence::{Absences, Admissions, Alive, HeartbeatRecord, Presence},
@@ -88,6 +88,8 @@ pub struct Services {
     pub counts: crate::Counts,
     /// Live events.
     pub live: Live,
+    /// What runs print.
+    pub outputs: Outputs,
     /// Questions to the store.
     pub store: Arc<dyn ExecutionStore>,
     /// The time.
@@ -119,6 +121,7 @@ impl Services {
         let settings = Arc::new(settings);
         let (stop, loops) = (CancellationToken::new(), TaskTracker::new());
         let live = Live::default();
+        let outputs = Outputs::new(Arc::clone(&store), Arc::clone(&clock));
         let retained = abilities
             .retained
             .as_ref()
@@ -126,6 +129,7 @@ impl Services {
 
         let audit_stream = AuditStream::default();
         let (told, clears) = (live.clone(), retained.clone());
+        let ended = outputs.clone();
         let wake = Arc::new(Wake::default());
         let surplus = Arc::new(Surplus::new(settings.keep_per_job));
         let counters = Arc::new(Counters::default());
@@ -136,6 +140,7 @@ impl Services {
             .then(|| audit_stream.clone());
         let committed: Observer = Arc::new(move |set| {
             told.committed(set);
+            ended.committed(set);
             steered.committed(set);
             fired.committed(set);
             counted.committed(set);
@@ -256,6 +261,7 @@ impl Services {
             heartbeats: Arc::new(HeartbeatRecord::new(clock.now())),
             counts: crate::Counts::new(Arc::clone(&store), Arc::clone(&clock)),
             live: live.clone(),
+            outputs: outputs.clone(),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             bus: Arc::clone(&bus),
@@ -294,6 +300,7 @@ impl Services {
         let admissions = abilities
             .retained
             .map(|port| Admissions::new(port, Arc::clone(&bus)));
+        spawn(Box::pin(outputs.run(Arc::clone(&bus))));
         let presence = Presence {
             store: Arc::clone(&store),
             bus,

@@ -21,7 +21,9 @@ macro_rules! body {
     )+ };
 }
 
+mod output;
 mod steering;
+pub use output::OutputEvent;
 pub use steering::{ExecutionWave, KillOf, KillRequest, Killed, WaveGate};
 
 body! {

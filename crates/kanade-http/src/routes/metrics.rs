@@ -62,8 +62,8 @@ pub(super) async fn metrics(
     let executions = gauges(
         "status",
         &[
-            ("running", live.values().map(|live| u64::from(live.running)).sum()),
-            ("pending", live.values().map(|live| u64::from(live.pending)).sum()),
+            ("running", live.values().map(|live| live.running).sum()),
+            ("pending", live.values().map(|live| live.pending).sum()),
         ],
     );
     registry.register("executions", "Executions that are not at their end", executions);

@@ -13,6 +13,7 @@ mod health;
 mod inventory;
 mod jobs;
 mod metrics;
+mod output;
 mod overview;
 mod releases;
 mod results;
@@ -117,7 +118,9 @@ impl Routes {
                 .routes(routes!(agents::ping))
                 .routes(routes!(agents::logs)),
             uploads: OpenApiRouter::default().routes(routes!(releases::publish)),
-            streams: OpenApiRouter::default().routes(routes!(events::events)),
+            streams: OpenApiRouter::default()
+                .routes(routes!(events::events))
+                .routes(routes!(output::follow)),
             gateway: OpenApiRouter::default()
                 .routes(routes!(gateway::connect))
                 .routes(routes!(gateway::release)),

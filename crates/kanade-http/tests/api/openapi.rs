@@ -50,6 +50,7 @@ const ROUTES: &[&str] = &[
     "GET /api/pcs/{pc_id}/config",
     "GET /api/results",
     "GET /api/results/{result_id}",
+    "GET /api/results/{result_id}/output",
     "GET /api/schedules",
     "GET /api/schedules/upcoming",
     "GET /api/schedules/{id}",

@@ -876,6 +876,32 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/results/{result_id}/output": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows the output of a run
+         * @description The name of an event is its type, its data a JSON object. `output` is a piece of what was printed: of a run that goes
+         *     on, what the server has heard of it, then what comes, with at most 64 KiB a second; of one that has ended, its stored
+         *     output. Where `dropped` is not 0, so many bytes are missing before this piece. `end` is the last event; the result is
+         *     what counts, and where `complete` is false it may have more.
+         *
+         *     A reader that comes back says with `Last-Event-ID` where it was and is told what follows, as far as that is kept. One that
+         *     comes back after the `end` is answered 204, which ends an `EventSource`.
+         */
+        get: operations["follow_output"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/run": {
         parameters: {
             query?: never;
@@ -2013,6 +2039,45 @@ export interface components {
          * @enum {string}
          */
         Mode: "every_tick" | "once_per_pc" | "once_per_target";
+        /** @description One event of `GET /api/results/{result_id}/output`. The SSE event name is the `type`. */
+        OutputEvent: {
+            /**
+             * Format: int64
+             * @description How many bytes of text are missing on this stream right before this one.
+             */
+            dropped: number;
+            /**
+             * Format: int64
+             * @description Counts the pieces; some may be missing.
+             */
+            seq: number;
+            /** @description Where it was printed. */
+            stream: components["schemas"]["OutputStream"];
+            /** @description The text, cut between characters; empty where only a gap is told. */
+            text: string;
+            /** @enum {string} */
+            type: "output";
+        } | {
+            /** @description Whether everything that was printed has been told. If not, the result has the output, as far as it is kept. */
+            complete: boolean;
+            /**
+             * Format: int32
+             * @description The exit code; null where none is known.
+             */
+            exit_code?: number | null;
+            finished_at?: components["schemas"]["Timestamp"] | null;
+            /** @description The run. */
+            result_id: components["schemas"]["ResultId"];
+            /** @description Where it stands. */
+            state: components["schemas"]["RunState"];
+            /** @enum {string} */
+            type: "end";
+        };
+        /**
+         * @description Which output of a script.
+         * @enum {string}
+         */
+        OutputStream: "stdout" | "stderr";
         /**
          * @description What a slot does while an earlier firing of its schedule is not over.
          * @enum {string}
@@ -6747,6 +6812,98 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such run */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    follow_output: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The id of the last event that was read */
+                "Last-Event-ID"?: string | null;
+            };
+            path: {
+                /** @description The run */
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events until the run ends, the reader goes, its token ends or the server stops */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["OutputEvent"];
+                };
+            };
+            /** @description The reader has had the end */
+            204: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no event with this id */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description No token, or one that is not accepted */

@@ -7,7 +7,10 @@ use kanade_nats_testing::{Server as NatsServer, roles};
 use serde_json::{Value, json};
 
 use super::{done, get, post, soon};
-use crate::support::{Host, Place, Process, Server, text};
+use crate::{
+    live::a_run_is_followed,
+    support::{Host, Place, Process, Server, text},
+};
 
 struct Fleet {
     broker: NatsServer,
@@ -111,6 +114,15 @@ async fn an_agent_with_its_own_rights_does_the_main_job_and_catches_up() {
     let server = fleet.place.serve();
     until_completed(&server, &exec).await;
     assert_eq!(lines(&fleet, "runs"), 2, "once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_script_prints_is_told_while_it_runs() {
+    let fleet = Fleet::new().await;
+    let server = fleet.place.serve();
+    let _agent = fleet.agent();
+    tokio::task::block_in_place(|| a_run_is_followed(&server, &fleet.place, "web-1"));
+    assert_eq!(server.stop(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
