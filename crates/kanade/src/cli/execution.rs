@@ -214,7 +214,7 @@ fn lines(detail: &api::ExecutionDetail, now: Timestamp) -> Vec<(&'static str, Ce
         ),
     ];
     if let Some(most) = execution.max_parallel {
-        lines.push(("at once", format!("{most} agents at most").into()));
+        lines.push(("at once", format!("{most} at most").into()));
     }
     if let Some(retry) = &execution.retry {
         let (most, backoff) = (retry.max_attempts, retry.backoff);

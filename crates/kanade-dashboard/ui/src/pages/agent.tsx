@@ -89,18 +89,21 @@ function Heartbeats({ id }: { id: string }) {
     <Answer query={query} rows={1}>
       {({ counts, from, span_secs }) => {
         const most = Math.max(1, ...counts);
+        // A server that has just started knows little; that is not drawn as much.
+        const width = Math.max(60, counts.length);
+        const before = width - counts.length;
         const heard = counts.filter((count) => count > 0).length;
         const at = (span: number) => new Date(Date.parse(from) + span * span_secs * 1000).toISOString();
         return (
           <>
-            <svg role="img" aria-label={`Heard in ${heard} of ${counts.length} spans of ${span_secs / 60} minutes`} viewBox={`0 0 ${counts.length} 12`} preserveAspectRatio="none" className="kn-beats">
+            <svg role="img" aria-label={`Heard in ${heard} of ${counts.length} spans of ${span_secs / 60} minutes`} viewBox={`0 0 ${width} 12`} preserveAspectRatio="none" className="kn-beats">
               {counts.map((count, span) => (
-                <rect key={span} x={span} width={counts.length > 60 ? 0.8 : 0.96} y={count === 0 ? 11 : 12 - Math.max(3, (12 * count) / most)} height={count === 0 ? 1 : Math.max(3, (12 * count) / most)} className={count === 0 ? 'silent' : 'heard'}>
+                <rect key={span} x={before + span} width={0.8} y={count === 0 ? 11 : 12 - Math.max(3, (12 * count) / most)} height={count === 0 ? 1 : Math.max(3, (12 * count) / most)} className={count === 0 ? 'silent' : 'heard'}>
                   <title>{`${new Date(at(span)).toLocaleTimeString()}: ${count === 0 ? 'silent' : `heard ${count} times`}`}</title>
                 </rect>
               ))}
             </svg>
-            <div className="kn-faint" style={{ display: 'flex', justifyContent: 'space-between' }}><Time at={from} /><span>{heard === counts.length ? 'Never silent' : `Silent in ${counts.length - heard} of ${counts.length} spans of ${span_secs / 60} minutes`}</span><span>now</span></div>
+            <div className="kn-faint" style={{ display: 'flex', justifyContent: 'space-between' }}><span>{before > 0 ? 'Known since' : ''} <Time at={from} /></span><span>{heard === counts.length ? 'Never silent' : `Silent in ${counts.length - heard} of ${counts.length} spans of ${span_secs / 60} minutes`}</span><span>now</span></div>
           </>
         );
       }}
