@@ -190,3 +190,70 @@ async fn the_output_of_a_run_goes_to_where_it_belongs() {
         .fails(1);
     assert!(refused.contains("there is nothing at"), "{refused}");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupted_reader_says_what_goes_on_and_how_to_end_it() {
+    use crate::double::{DEADLINE, kanade};
+
+    let run = json!({
+        "result_id": id(1), "exec_id": "e-1", "pc_id": "web-1", "request_id": id(2), "stdout": "", "exit_code": null,
+        "stderr": "", "started_at": "2026-05-01T08:30:00Z", "finished_at": null, "job_id": "backup", "version": "1",
+        "state": "running"
+    });
+    let server = Double::start()
+        .await
+        .on("POST /api/exec/backup", fired())
+        .on("GET /api/events", Reply::Events(Vec::new()))
+        .on(
+            "GET /api/executions/e-1",
+            detail("running", json!({"running": 1}), &[(1, "web-1")]),
+        )
+        .on(&format!("GET /api/results/{}", id(1)), Reply::json(run))
+        .on(&of_run(1), Reply::Events(vec![output("stdout", "begun\n", 0)]));
+    for (arguments, goes_on) in [
+        (
+            &["exec", "backup", "--all", "--follow"][..],
+            "execution e-1 goes on".to_owned(),
+        ),
+        (
+            &["results", "output", &id(1), "--follow"],
+            format!("run {} goes on", id(1)),
+        ),
+    ] {
+        let before = server.lines().len();
+        let child = kanade(["--server", &server.url].iter().chain(arguments))
+            .spawn()
+            .unwrap();
+        // Signals are listened for before the output is asked for.
+        let asked = async {
+            while !server.lines()[before..].contains(&of_run(1)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, asked)
+            .await
+            .expect("the output is asked for");
+        let pid = child.id().unwrap().to_string();
+        let sent = tokio::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .await;
+        assert!(sent.unwrap().success());
+        let ended = tokio::time::timeout(DEADLINE, child.wait_with_output())
+            .await
+            .expect("it ends");
+        let ended = ended.unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{stderr}");
+        assert!(
+            stderr.contains(&goes_on) && stderr.contains("kanade kill e-1"),
+            "{stderr}"
+        );
+    }
+    assert!(
+        server.lines().iter().all(|line| !line.contains("/kill")),
+        "{:?}",
+        server.lines()
+    );
+}
