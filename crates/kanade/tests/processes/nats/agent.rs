@@ -183,7 +183,11 @@ async fn an_agent_with_its_own_rights_updates_itself_from_the_broker() {
         version().await == "9.9.9"
     })
     .await;
-    assert_eq!(std::fs::read_to_string(&program).unwrap(), script);
+    // It was already heard while it was tried out, before it was put in its place.
+    soon("the program is replaced", async || {
+        std::fs::read(&program).is_ok_and(|program| program == script.as_bytes())
+    })
+    .await;
     fleet.job(&server, "count", "echo run >> runs").await;
     let exec = fire(&server, "count").await;
     until_completed(&server, &exec).await;
