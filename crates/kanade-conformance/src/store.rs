@@ -6,6 +6,7 @@ pub mod history;
 pub mod kill;
 pub mod lists;
 pub mod marks;
+pub mod model;
 pub mod outputs;
 pub mod queries;
 pub mod receipts;
@@ -89,6 +90,10 @@ suite! { $
         the_first_time_something_is_marked_stays
         a_mark_decides_about_what_stands_with_it
         marks_are_there_after_a_restart
+    ;
+
+    model:
+        every_answer_is_that_of_a_simple_model
     ;
 
     outputs:
