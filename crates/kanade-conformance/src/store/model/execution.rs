@@ -317,7 +317,11 @@ impl Exec {
                     target.receipt = Some(Receipt::Requested);
                     kill.settled = false;
                 }
-                TargetState::Waiting | TargetState::Lost | TargetState::Withdrawn | TargetState::Expired => {}
+                TargetState::Lost | TargetState::Expired => {
+                    // Nobody will say any more.
+                    target.receipt = target.receipt.map(|_| Receipt::Unreachable);
+                }
+                TargetState::Waiting | TargetState::Withdrawn => {}
                 _ => target.receipt = Some(Receipt::Finished),
             }
         }
