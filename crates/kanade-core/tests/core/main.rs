@@ -12,6 +12,7 @@ mod killing;
 mod params;
 mod presence;
 mod projecting;
+mod races;
 mod retained;
 mod scheduling;
 mod steering;
