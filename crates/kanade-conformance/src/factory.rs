@@ -1,15 +1,32 @@
 //! What a backend gives the suites: fresh places, and handles to them.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, path::PathBuf, sync::Arc};
 
 use kanade_model::PcId;
 use kanade_ports::{Bus, Catalog, CatalogReader, ExecutionStore, PubSub, ReleaseReader, Releases};
+
+/// Where to make temporary folders whose files are written without waiting for a disk: in memory, where the machine
+/// offers that.
+pub fn quick_folder() -> PathBuf {
+    let in_memory = PathBuf::from("/dev/shm");
+    if in_memory.is_dir() {
+        in_memory
+    } else {
+        std::env::temp_dir()
+    }
+}
 
 /// A place for one case's store. Implement the methods as `async fn`.
 pub trait StoreFactory: Sized + Send + Sync + 'static {
     /// A new, empty place that no other case uses (a temporary folder, a database of its own). What it occupies is
     /// freed when the factory is dropped.
     fn fresh() -> impl Future<Output = Self> + Send;
+
+    /// The same, for a case that commits ten thousand times and does not ask what a crash leaves: override it where the
+    /// place can be one that is quick, see [`quick_folder`].
+    fn quick() -> impl Future<Output = Self> + Send {
+        Self::fresh()
+    }
 
     /// Opens the place; every earlier handle to it has been dropped.
     fn open(&self) -> impl Future<Output = Arc<dyn ExecutionStore>> + Send;

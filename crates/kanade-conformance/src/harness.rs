@@ -2,8 +2,15 @@
 
 use std::{future::Future, time::Duration};
 
+use crate::store;
+
 /// How long a case may take in all. Only reached by one that hangs.
 const CASE: Duration = Duration::from_secs(110);
+
+/// The same, where more steps are wanted of those that take steps.
+fn case_time() -> Duration {
+    CASE * store::model::steps().div_ceil(store::model::STEPS)
+}
 
 /// Runs one case to its end on a runtime of its own.
 ///
@@ -16,7 +23,7 @@ pub fn run_case(case: impl Future<Output = ()>) {
         .build()
         .expect("a test process can start a runtime");
     runtime.block_on(async {
-        tokio::time::timeout(CASE, case)
+        tokio::time::timeout(case_time(), case)
             .await
             .expect("the case did not end");
     });

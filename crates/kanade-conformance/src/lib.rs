@@ -38,7 +38,9 @@ pub mod store;
 pub use agent::AGENT_CASES;
 pub use bus::BUS_CASES;
 pub use catalog::CATALOG_CASES;
-pub use factory::{AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut, ReleasesFactory, StoreFactory};
+pub use factory::{
+    AgentFactory, AgentSide, BusFactory, CatalogFactory, Cut, ReleasesFactory, StoreFactory, quick_folder,
+};
 pub use harness::{run_case, within};
 pub use releases::RELEASES_CASES;
 pub use store::STORE_CASES;

@@ -6,6 +6,7 @@ pub mod history;
 pub mod kill;
 pub mod lists;
 pub mod marks;
+pub mod model;
 pub mod outputs;
 pub mod pace;
 pub mod queries;
@@ -104,6 +105,10 @@ suite! { $
         an_agents_clock_puts_off_no_attempt
         an_attempt_in_a_wave_is_counted_in_it
         the_pace_is_as_it_was_after_a_restart
+    ;
+
+    model:
+        every_answer_is_that_of_a_simple_model
     ;
 
     outputs:

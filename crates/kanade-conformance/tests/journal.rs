@@ -6,7 +6,7 @@ mod journal;
 use std::sync::Arc;
 
 use journal::{JournalCatalog, JournalStore};
-use kanade_conformance::{CatalogFactory, StoreFactory};
+use kanade_conformance::{CatalogFactory, StoreFactory, quick_folder};
 use kanade_ports::{Catalog, ExecutionStore};
 use tempfile::TempDir;
 
@@ -15,6 +15,10 @@ struct Folder(TempDir);
 impl StoreFactory for Folder {
     async fn fresh() -> Self {
         Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    async fn quick() -> Self {
+        Self(tempfile::tempdir_in(quick_folder()).expect("a temporary folder"))
     }
 
     async fn open(&self) -> Arc<dyn ExecutionStore> {

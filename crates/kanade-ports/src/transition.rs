@@ -667,7 +667,9 @@ fn receipt_after(state: TargetState, receipt: Option<Receipt>) -> Option<Receipt
         | TargetState::Superseded => Some(Receipt::Finished),
         // Life after a kill: it has to be asked again.
         TargetState::Running => Some(Receipt::Requested),
-        TargetState::Waiting | TargetState::Lost | TargetState::Withdrawn | TargetState::Expired => receipt,
+        // Nobody is waited for any more, and how it went was never said.
+        TargetState::Lost | TargetState::Expired => receipt.map(|_| Receipt::Unreachable),
+        TargetState::Waiting | TargetState::Withdrawn => receipt,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use kanade_conformance::{CatalogFactory, StoreFactory};
+use kanade_conformance::{CatalogFactory, StoreFactory, quick_folder};
 use kanade_ports::{Catalog, ExecutionStore};
 use kanade_redb::Database;
 use tempfile::TempDir;
@@ -16,9 +16,9 @@ struct Place {
 }
 
 impl Place {
-    fn new() -> Self {
+    fn new(folder: TempDir) -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder,
             open: Mutex::default(),
         }
     }
@@ -50,7 +50,11 @@ impl Place {
 
 impl StoreFactory for Place {
     async fn fresh() -> Self {
-        Self::new()
+        Self::new(tempfile::tempdir().unwrap())
+    }
+
+    async fn quick() -> Self {
+        Self::new(tempfile::tempdir_in(quick_folder()).unwrap())
     }
 
     async fn open(&self) -> Arc<dyn ExecutionStore> {
@@ -70,7 +74,7 @@ impl StoreFactory for Place {
 
 impl CatalogFactory for Place {
     async fn fresh() -> Self {
-        Self::new()
+        Self::new(tempfile::tempdir().unwrap())
     }
 
     async fn open(&self) -> Arc<dyn Catalog> {

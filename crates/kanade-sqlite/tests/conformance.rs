@@ -7,7 +7,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use kanade_conformance::{CatalogFactory, StoreFactory};
+use kanade_conformance::{CatalogFactory, StoreFactory, quick_folder};
 use kanade_ports::{Catalog, ExecutionStore};
 use kanade_sqlite::Database;
 use tempfile::TempDir;
@@ -20,9 +20,9 @@ struct Sqlite {
 }
 
 impl Sqlite {
-    fn new() -> Self {
+    fn new(folder: TempDir) -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder,
             open: Mutex::new(None),
         }
     }
@@ -43,7 +43,11 @@ impl Sqlite {
 
 impl StoreFactory for Sqlite {
     async fn fresh() -> Self {
-        Self::new()
+        Self::new(tempfile::tempdir().unwrap())
+    }
+
+    async fn quick() -> Self {
+        Self::new(tempfile::tempdir_in(quick_folder()).unwrap())
     }
 
     async fn open(&self) -> Arc<dyn ExecutionStore> {
@@ -57,7 +61,7 @@ impl StoreFactory for Sqlite {
 
 impl CatalogFactory for Sqlite {
     async fn fresh() -> Self {
-        Self::new()
+        Self::new(tempfile::tempdir().unwrap())
     }
 
     async fn open(&self) -> Arc<dyn Catalog> {

@@ -83,7 +83,13 @@ pub async fn receipts_follow_what_becomes_of_a_target<F: StoreFactory>() {
                 lose(exec, pc, secs(110)),
             ],
             TargetState::Lost,
-            Some(Receipt::Delivered),
+            Some(Receipt::Unreachable),
+        ),
+        (
+            "lost before it was asked again",
+            vec![started(exec, pc), lose(exec, pc, secs(110))],
+            TargetState::Lost,
+            Some(Receipt::Unreachable),
         ),
         (
             "lost, then confirmed",
@@ -99,7 +105,7 @@ pub async fn receipts_follow_what_becomes_of_a_target<F: StoreFactory>() {
             "expired",
             vec![expire_target(exec, pc, secs(1000))],
             TargetState::Expired,
-            Some(Receipt::Requested),
+            Some(Receipt::Unreachable),
         ),
         (
             "never came",

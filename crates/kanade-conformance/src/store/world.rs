@@ -26,7 +26,15 @@ pub(crate) struct World<F> {
 
 impl<F: StoreFactory> World<F> {
     pub(crate) async fn new() -> Self {
-        let factory = F::fresh().await;
+        Self::at(F::fresh().await).await
+    }
+
+    /// A world for a case that commits ten thousand times.
+    pub(crate) async fn quick() -> Self {
+        Self::at(F::quick().await).await
+    }
+
+    async fn at(factory: F) -> Self {
         let store = factory.open().await;
         Self { factory, store }
     }
@@ -37,6 +45,11 @@ impl<F: StoreFactory> World<F> {
         let store = factory.reopen(store).await;
         let survives = factory.survives_reopen();
         (Self { factory, store }, survives)
+    }
+
+    /// Whether the store keeps things when it is opened again.
+    pub(crate) fn survives(&self) -> bool {
+        self.factory.survives_reopen()
     }
 
     pub(crate) async fn apply(&self, sets: impl IntoIterator<Item = ChangeSet>) -> Vec<Outcome> {

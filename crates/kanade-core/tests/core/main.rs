@@ -13,6 +13,7 @@ mod pacing;
 mod params;
 mod presence;
 mod projecting;
+mod races;
 mod retained;
 mod scheduling;
 mod steering;

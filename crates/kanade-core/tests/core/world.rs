@@ -436,6 +436,8 @@ pub(crate) struct FaultyStore {
     /// Sends cannot be recorded as sent.
     pub(crate) forgets_sent: AtomicBool,
     pub(crate) commits: AtomicUsize,
+    /// Commits take some milliseconds, fewer than this.
+    pub(crate) slow: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -463,7 +465,10 @@ macro_rules! delegate {
         impl ExecutionStore for FaultyStore {
             async fn apply(&self, sets: &[ChangeSet]) -> Result<Vec<Outcome>, StoreError> {
                 self.check(sets)?;
-                self.commits.fetch_add(1, Ordering::SeqCst);
+                let count = self.commits.fetch_add(1, Ordering::SeqCst);
+                if let Some(pause) = (count * 7).checked_rem(self.slow.load(Ordering::SeqCst)) {
+                    tokio::time::sleep(Duration::from_millis(pause as u64)).await;
+                }
                 self.inner.apply(sets).await
             }
             $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, StoreError> {
