@@ -17,6 +17,8 @@ pub(crate) enum Bench {
     Fleet,
     /// How fast results get from NATS into the store.
     Ingest,
+    /// How long writes wait while retention removes a million runs.
+    Prune,
     /// How fast the web page is there, and how smoothly it scrolls.
     Dashboard,
 }
@@ -39,6 +41,16 @@ pub(crate) fn run(only: Option<Bench>) -> Result<ExitCode> {
             .envs(nats.variables.iter().map(|(name, value)| (name, value)));
         let status = cargo::status(&mut command)?;
         cargo::succeeded(&command, status)?;
+    }
+    if wanted(Bench::Prune) {
+        for store in ["sqlite", "redb"] {
+            let mut command = cargo();
+            command
+                .args(["bench", "--package", "kanade", "--bench", "prune"])
+                .env("KANADE_BENCH_STORE", store);
+            let status = cargo::status(&mut command)?;
+            cargo::succeeded(&command, status)?;
+        }
     }
     if wanted(Bench::Dashboard) {
         let Some(node) = dashboard::ensure(true)? else {

@@ -27,11 +27,15 @@ pub(crate) fn run(node: Option<Node>, program: &Path, filter: Option<&str>) -> R
         println!("\nNOT TESTED: the web page in a browser; KANADE_TEST_REQUIRE=browser tests it");
         return Ok((Tally::default(), Ok(())));
     }
-    let Some(node) = node.filter(|_| setup::has(NAME)) else {
-        return Err(Error::Dashboard(
-            "its tests need Node.js and Chromium, and KANADE_TEST_REQUIRE names `browser`".into(),
-        ));
+    let missing = |what: &str| {
+        Error::Dashboard(format!(
+            "KANADE_TEST_REQUIRE names `{NAME}`, but {what} is missing; on Debian it is installed for root"
+        ))
     };
+    let node = node.ok_or_else(|| missing("Node.js (packages nodejs and npm)"))?;
+    if !setup::has(NAME) {
+        return Err(missing("the program `chromium` (package chromium)"));
+    }
     println!("\nthe web page in a browser");
     ended(node, program, filter, &root().join("target/dashboard/img"))
 }

@@ -16,6 +16,8 @@
 //! - **It stays small.** The number of runs in hand and running, the memory for output, and the memory for messages on
 //!   their way are bounded; so is what it remembers of requests and kills.
 //!
+//! - **It tells what is printed while a run goes on**, to whoever listens: at most 64 KiB a second of a run, never at the
+//!   cost of the script, and with marks where something is left out. The result does not depend on it.
 //! - **It ticks by itself.** Schedules that agents run fire here, each slot once, also without a server and after a
 //!   restart.
 //! - **It follows its version.** Where the configuration names another one, [`Updates`] gets it, tries it out, and goes
@@ -37,6 +39,7 @@ mod intake;
 mod journal;
 mod key;
 mod knowledge;
+mod live;
 mod logs;
 mod outbox;
 mod output;

@@ -70,7 +70,7 @@ fn is_continuation(byte: u8) -> bool {
 }
 
 /// How many bytes at the end are the beginning of a character whose rest is missing.
-fn unfinished_at_end(bytes: &[u8]) -> usize {
+pub(crate) fn unfinished_at_end(bytes: &[u8]) -> usize {
     let start = bytes
         .iter()
         .rev()
@@ -97,15 +97,22 @@ impl SharedCapture {
 
     /// Reads until the stream ends. What comes after the capture was taken is read and dropped: a process that was left
     /// in the background may go on printing without being ended by a closed pipe.
-    pub(crate) async fn fill(self, mut stream: impl AsyncRead + Unpin) {
+    pub(crate) async fn fill(self, stream: impl AsyncRead + Unpin) {
+        self.fill_and_tell(stream, |_| {}).await;
+    }
+
+    /// The same; `told` gets what the capture gets, and must not wait.
+    pub(crate) async fn fill_and_tell(self, mut stream: impl AsyncRead + Unpin, told: impl Fn(&[u8])) {
         let mut buffer = vec![0; 32 * 1024];
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) => return,
                 Ok(read) => {
-                    if let Some(capture) = &mut *self.0.lock().expect("no panic while locked") {
-                        capture.push(&buffer[..read]);
-                    }
+                    let printed = &buffer[..read];
+                    let mut capture = self.0.lock().expect("no panic while locked");
+                    let Some(capture) = &mut *capture else { continue };
+                    capture.push(printed);
+                    told(printed);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot read the output of a script any further");

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use kanade_model::{RunAs, Shell};
+use kanade_model::{OutputStream, RunAs, Shell};
 use process_wrap::tokio::{ChildWrapper, CommandWrap};
 use tokio::{
     io::AsyncRead,
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(unix)]
 use crate::tree::{GRACE, RUN_ID_VARIABLE, Remains, Tree};
-use crate::{output::SharedCapture, params::Variables};
+use crate::{live::Tap, output::SharedCapture, params::Variables};
 
 #[cfg(target_os = "linux")]
 pub(crate) use crate::tree::ProcessMark;
@@ -49,6 +49,8 @@ pub(crate) struct Launch {
     pub(crate) scripts: PathBuf,
     /// The most bytes to keep of each output.
     pub(crate) output_limit: usize,
+    /// Hears what is printed, besides the capture.
+    pub(crate) live: Option<Tap>,
     /// Ends the reading of what is left in the background.
     pub(crate) closing: CancellationToken,
 }
@@ -265,10 +267,12 @@ impl Prepared {
         let (stdout, stderr) = (capture(), capture());
         let readers = [
             self.read(
+                OutputStream::Stdout,
                 child.stdout().take().expect("standard output is a pipe"),
                 stdout.clone(),
             ),
             self.read(
+                OutputStream::Stderr,
                 child.stderr().take().expect("standard error is a pipe"),
                 stderr.clone(),
             ),
@@ -284,10 +288,22 @@ impl Prepared {
         })
     }
 
-    fn read(&self, stream: impl AsyncRead + Unpin + Send + 'static, into: SharedCapture) -> JoinHandle<()> {
-        let closing = self.launch.closing.clone();
+    fn read(
+        &self,
+        which: OutputStream,
+        stream: impl AsyncRead + Unpin + Send + 'static,
+        into: SharedCapture,
+    ) -> JoinHandle<()> {
+        let (closing, live) = (self.launch.closing.clone(), self.launch.live.clone());
+        let told = move |printed: &[u8]| {
+            if let Some(live) = &live {
+                live.push(which, printed);
+            }
+        };
         tokio::spawn(async move {
-            closing.run_until_cancelled(into.fill(stream)).await;
+            closing
+                .run_until_cancelled(into.fill_and_tell(stream, told))
+                .await;
         })
     }
 }

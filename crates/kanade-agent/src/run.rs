@@ -11,6 +11,7 @@ use crate::{
     backoff::Backoff,
     in_hand::Hold,
     journal::{Outgoing, RunRecord, Started},
+    live::Live,
     outbox::report,
     params::Secrets,
     process::{self, Launch, Process},
@@ -140,6 +141,7 @@ impl Run {
             return End::Finished(self.killed_before_start());
         }
         let command = &self.record.command;
+        let live = Live::begin(&self.shared, &self.record);
         let launch = Launch {
             shell: command.shell,
             script,
@@ -149,6 +151,7 @@ impl Run {
             run_id: self.record.result_id.to_string(),
             scripts: self.shared.scripts.clone(),
             output_limit: self.shared.config.limits.output_bytes,
+            live: live.as_ref().map(Live::tap),
             closing: self.shared.closing.clone(),
         };
         // The folder a script is to run in may be on a disk that hangs. There is no process before this returns.

@@ -1,24 +1,18 @@
 //! Live events: one connection (server-sent events) that is made again whenever it breaks. Events are not kept for
 //! whoever was away, so the reader is told when there may be a gap and reads again what it shows.
 
-use std::{io, time::Duration};
+use std::io;
 
-use bytes::Bytes;
-use eventsource_stream::{Event, EventStreamError, Eventsource};
-use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
+use eventsource_stream::Event;
+use futures::{StreamExt, stream, stream::BoxStream};
 use kanade_model::{ExecId, api::LiveEvent};
-use reqwest::{
-    Method,
-    header::{ACCEPT, CONTENT_TYPE},
+use reqwest::Method;
+
+use crate::{
+    Client, Error,
+    executions::pairs,
+    sse::{Events, Feed, open, pause},
 };
-
-use crate::{Client, Error, executions::pairs};
-
-/// The server says something at least every 15 s; a connection that is silent for longer is dead.
-const SILENCE: Duration = Duration::from_secs(60);
-const MEDIA_TYPE: &str = "text/event-stream";
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Which events are wanted; all by default.
 #[derive(Debug, Clone, Default)]
@@ -64,16 +58,6 @@ pub enum Update {
     Disconnected(Error),
 }
 
-type Events = BoxStream<'static, Result<Event, Error>>;
-
-/// Where a live connection stands.
-enum Feed {
-    /// To be made, after that many attempts that failed.
-    Closed(u32),
-    Open(Events),
-    Over,
-}
-
 impl Client {
     /// What happens from now on. Goes on for ever, making the connection again when it breaks; ends after an error
     /// only when the server refuses or speaks another language.
@@ -109,43 +93,7 @@ impl Client {
     }
 
     async fn connect(&self, pairs: &[(&'static str, String)]) -> Result<Events, Error> {
-        let call = self.call(Method::GET, &["api", "events"])?;
-        let answer = call
-            .query(pairs)
-            .header(ACCEPT.as_str(), MEDIA_TYPE)
-            .open()
-            .await?;
-        let request = answer.name.clone();
-        if !answer
-            .header(&CONTENT_TYPE)
-            .is_some_and(|kind| kind.starts_with(MEDIA_TYPE))
-        {
-            let (status, text) = (answer.response.status(), "but not with events".into());
-            return Err(Error::Foreign {
-                request,
-                status,
-                text,
-            });
-        }
-        let name = request.clone();
-        let bytes = answer
-            .response
-            .bytes_stream()
-            .map_err(move |source| Error::Interrupted {
-                request: name.clone(),
-                source: source.into(),
-            });
-        let name = request.clone();
-        let events = audible(bytes, request)
-            .eventsource()
-            .map_err(move |error| match error {
-                EventStreamError::Transport(error) => error,
-                error => Error::Decode {
-                    request: name.clone(),
-                    source: serde::de::Error::custom(error),
-                },
-            });
-        Ok(events.boxed())
+        open(self.call(Method::GET, &["api", "events"])?.query(pairs)).await
     }
 }
 
@@ -187,34 +135,4 @@ fn read(event: &Event) -> Result<Option<LiveEvent>, Error> {
     serde_json::from_str(&event.data)
         .map(Some)
         .map_err(|source| Error::Decode { request, source })
-}
-
-/// The same bytes, ending with an error when none come for too long.
-fn audible(
-    bytes: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
-    name: String,
-) -> impl Stream<Item = Result<Bytes, Error>> + Send {
-    stream::unfold(Some((Box::pin(bytes), name)), |state| async move {
-        let (mut bytes, name) = state?;
-        match tokio::time::timeout(SILENCE, bytes.next()).await {
-            Ok(Some(chunk)) => Some((chunk, Some((bytes, name)))),
-            Ok(None) => None,
-            Err(_) => Some((
-                Err(Error::TimedOut {
-                    request: name,
-                    after: SILENCE,
-                }),
-                None,
-            )),
-        }
-    })
-}
-
-fn pause(failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
-        n => FIRST_PAUSE
-            .saturating_mul(2_u32.saturating_pow(n - 1))
-            .min(LONGEST_PAUSE),
-    }
 }

@@ -8,6 +8,7 @@ pub mod lists;
 pub mod marks;
 pub mod model;
 pub mod outputs;
+pub mod pace;
 pub mod queries;
 pub mod receipts;
 pub mod records;
@@ -69,6 +70,7 @@ suite! { $
         what_can_be_killed
         a_second_kill_repeats_the_first
         the_time_for_answers_begins_anew_when_asked_again_or_at_a_sign_of_life
+        a_kill_that_is_heard_of_after_what_it_did_has_its_killer
         a_settled_kill_leaves_nobody_waiting
         a_start_after_a_kill_opens_it_again
         a_send_that_was_in_flight_at_the_kill_is_known_to_be_out
@@ -94,6 +96,19 @@ suite! { $
 
     model:
         every_answer_is_that_of_a_simple_model
+    ;
+
+    pace:
+        no_more_go_out_than_there_is_room_for
+        what_is_let_out_is_checked_again
+        what_a_gate_or_a_pause_holds_has_no_room
+        a_kill_or_an_abort_ends_what_is_parked
+        a_run_that_failed_is_tried_again_with_a_request_of_its_own
+        only_what_the_job_says_is_tried_again
+        what_is_said_of_an_earlier_attempt_changes_nothing
+        an_agents_clock_puts_off_no_attempt
+        an_attempt_in_a_wave_is_counted_in_it
+        the_pace_is_as_it_was_after_a_restart
     ;
 
     outputs:

@@ -8,13 +8,13 @@ use std::{
 
 use kanade_model::{
     AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration, Invalid, JobId,
-    Manifest, PcId, RequestId, ScriptStatus, SendId, SkipReason, SlotState, Timestamp, Version, api, param,
-    params_unknown_to,
+    Manifest, PcId, RequestId, Retry, ScriptStatus, SendId, SkipReason, SlotState, Timestamp, Version, api,
+    param, params_unknown_to,
 };
 use kanade_ports::{
     Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
-    MAX_LIMIT, NewExecution, NewTarget, Order, OrderParams, Outcome, Precondition, Send, SendState,
-    SlotRecord,
+    MAX_LIMIT, NewExecution, NewTarget, Order, OrderParams, Outcome, Pace, Precondition, Retrying, Send,
+    SendState, SlotRecord,
 };
 use serde_json::{Value, json};
 
@@ -232,7 +232,8 @@ impl Fires {
         let has_params = !values.is_empty();
         let now = self.clock.now();
         let params = self.secrets.seal(&exec_id, values).await?;
-        let (targets, mut sends) = self.resolve(&exec_id, plan, only, now, has_params).await?;
+        let each = has_params || manifest.execute.max_parallel.is_some();
+        let (targets, mut sends) = self.resolve(&exec_id, plan, only, now, each).await?;
         let too_old = self.too_old(&manifest, has_params, &targets).await?;
         if let Some((pc, why)) = too_old.first_key_value()
             && too_old.len() == targets.len()
@@ -244,6 +245,10 @@ impl Fires {
             Addressee::Pc(pc) => !too_old.contains_key(pc),
             Addressee::All => true,
         });
+        if manifest.execute.max_parallel.is_some() {
+            // Steering lets out as many as there is room for.
+            sends.iter_mut().for_each(|send| send.state = SendState::Parked);
+        }
         let subjects = sends
             .iter()
             .map(|send| send.to.subject().as_str().to_owned())
@@ -259,6 +264,7 @@ impl Fires {
             order: order(&manifest, plan, params),
             targets,
             sends,
+            pace: pace(&manifest, plan),
         };
         self.pin(job, &manifest.version).await?;
         let mut payload =
@@ -332,7 +338,7 @@ impl Fires {
         plan: &FanoutPlan,
         only: Option<&BTreeSet<PcId>>,
         now: Timestamp,
-        has_params: bool,
+        each: bool,
     ) -> Result<(Vec<NewTarget>, Vec<Send>)> {
         let mut recipients = Recipients {
             fires: self,
@@ -357,8 +363,8 @@ impl Fires {
         } else if plan.target.all {
             let mut pcs = self.known_agents().await?;
             pcs.extend(plan.target.pcs.iter().cloned());
-            if has_params {
-                // Heard by all, it would be run without parameters by agents that know none.
+            if each {
+                // Heard by all, it would be run without parameters by agents that know none, and by all at once.
                 recipients.send_each(pcs, 0, now);
             } else {
                 recipients.send_all(pcs, now);
@@ -578,6 +584,17 @@ fn in_short(params: &OrderParams) -> Value {
         .into_iter()
         .map(|(name, text)| (name, Value::from(text.map(cut))))
         .collect()
+}
+
+fn pace(manifest: &Manifest, plan: &FanoutPlan) -> Pace {
+    let retrying = |rule: &Retry| Retrying {
+        rule: rule.clone(),
+        until: plan.deadline_at,
+    };
+    Pace {
+        max_parallel: manifest.execute.max_parallel,
+        retry: manifest.execute.retry.as_ref().map(retrying),
+    }
 }
 
 fn limits(manifest: &Manifest, plan: &FanoutPlan, settings: &Settings) -> Limits {

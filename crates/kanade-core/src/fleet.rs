@@ -58,7 +58,7 @@ impl Fleet {
             return Ok(health.clone());
         }
         let (agents, jetstream, recent_results) =
-            tokio::try_join!(self.agents(now), self.broker(), self.recent(now))?;
+            tokio::try_join!(self.agents(), self.broker(), self.recent(now))?;
         let health = FleetHealth {
             status: status(&agents, &jetstream),
             agents,
@@ -95,7 +95,12 @@ impl Fleet {
         })
     }
 
-    async fn agents(&self, now: Timestamp) -> Result<FleetAgents> {
+    /// How many agents there are.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn agents(&self) -> Result<FleetAgents> {
+        let now = self.clock.now();
         let (mut known, mut active) = (0, 0);
         let mut after = None;
         loop {

@@ -6,9 +6,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use kanade_model::{AuditAction, Caller, ExecId, JobId, Subject, Timestamp};
+use kanade_model::{AuditAction, Caller, ExecId, ExecutionStatus, JobId, Subject, Timestamp};
 use kanade_ports::{
-    Bus, BusError, Change, ChangeSet, Clock, ExecutionStore, Outcome, RunFilter, RunQuery, TextFilter,
+    Bus, BusError, Change, ChangeSet, Clock, Execution, ExecutionStore, Outcome, RunFilter, RunQuery,
+    TextFilter,
 };
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -23,6 +24,8 @@ use crate::{
 const SETTLED_TOGETHER: u32 = 20_000;
 /// Open kills that are repeated in one round.
 const ROUND: usize = 1000;
+/// How long before a kill from the bus, by agents' clocks, what it killed may have ended.
+const HINDSIGHT: Duration = Duration::from_secs(60);
 const RESUBSCRIBE: Duration = Duration::from_secs(1);
 
 /// Kills executions. Cheap to clone.
@@ -203,8 +206,9 @@ impl Kills {
     async fn note_foreign(&self, exec: &ExecId) {
         // Our own come back too; those are recorded already.
         match self.store.execution(exec).await {
-            Ok(Some(execution)) if execution.kill.is_none() && !execution.is_final() => {}
-            Ok(Some(_)) => return,
+            Ok(Some(execution)) if execution.kill.is_some() => return,
+            Ok(Some(execution)) if execution.is_final() && !self.may_have_ended(&execution) => return,
+            Ok(Some(_)) => {}
             // Of an execution that was never recorded here something may be retained all the same.
             Ok(None) => return self.withdraw_foreign(exec).await,
             Err(error) => {
@@ -222,10 +226,35 @@ impl Kills {
             Some(exec.to_string()),
             json!({}),
         );
-        if let Err(error) = self.record(exec, caller.name(), Some(audit)).await {
+        let mut recorded = self.record(exec, caller.name(), Some(audit.clone())).await;
+        if let Ok(Outcome::Superseded) = recorded {
+            // The result of what it killed came faster than the kill itself.
+            let heard = Change::KillHeard {
+                exec_id: exec.clone(),
+                by: caller.name().to_owned(),
+                at: self.clock.now(),
+            };
+            let set = ChangeSet {
+                lead: heard,
+                then: vec![audit],
+                key: None,
+            };
+            recorded = self.committer.commit(set).await.map_err(Into::into);
+        }
+        if let Err(error) = recorded {
             tracing::warn!(%exec, error = %error.report(), "cannot record a kill from the bus");
         }
         self.withdraw_foreign(exec).await;
+    }
+
+    /// Whether a kill that is heard of now may be what ended an execution whose killer is not known.
+    fn may_have_ended(&self, execution: &Execution) -> bool {
+        let now = self.clock.now();
+        execution.status == ExecutionStatus::Killed
+            && execution.finished_at.is_some_and(|at| {
+                // Whichever of the two clocks is ahead.
+                now.since(at).max(at.since(now)) < HINDSIGHT
+            })
     }
 
     async fn withdraw_foreign(&self, exec: &ExecId) {

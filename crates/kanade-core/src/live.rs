@@ -98,6 +98,8 @@ impl Live {
             Change::Fire(new) => self.changed(&new.exec_id),
             Change::TakeOver(past) => self.changed(&past.exec_id),
             Change::Kill { exec_id, .. }
+            | Change::KillHeard { exec_id, .. }
+            | Change::LetOut { exec_id, .. }
             | Change::KillSettled { exec_id, .. }
             | Change::Pause { exec_id, .. }
             | Change::Resume { exec_id, .. }

@@ -3,6 +3,7 @@
 
 mod absence;
 mod admission;
+mod record;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,13 +21,14 @@ use kanade_ports::{
 use tokio::sync::Notify;
 
 use crate::{
-    Committer, Dispatcher, Settings,
+    Committer, Counters, Dispatcher, Settings,
     error::{Result, chain},
     project::Progress,
 };
 
 pub(crate) use absence::Absences;
 pub(crate) use admission::Admissions;
+pub use record::HeartbeatRecord;
 
 /// Heartbeats recorded in one go.
 const BATCH: usize = 1024;
@@ -56,6 +58,8 @@ pub(crate) struct Presence {
     pub(crate) absences: Absences,
     pub(crate) admissions: Option<Admissions>,
     pub(crate) alive: Alive,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) record: Arc<HeartbeatRecord>,
 }
 
 /// Agents that have shown life and are still to be looked after.
@@ -127,6 +131,7 @@ impl Presence {
             // First of all: what such an agent has in hand may start at any moment.
             for pc in &alive {
                 self.absences.heard(pc, at, &self.settings);
+                self.record.heard(pc, at);
             }
             if let Some(admissions) = &self.admissions {
                 admissions.heard(&alive, at);
@@ -201,6 +206,7 @@ impl Presence {
         for exec in kills {
             tracing::debug!(%exec, "killed again for an agent that is back");
             self.bus.publish(&Subject::kill(exec), Bytes::new()).await?;
+            self.counters.killed_again();
         }
         Ok(())
     }
@@ -229,6 +235,7 @@ impl Presence {
                 self.bus
                     .publish(&Subject::kill(&target.exec_id), Bytes::new())
                     .await?;
+                self.counters.killed_again();
             } else if target.state == TargetState::Waiting && self.is_time(&target, now) {
                 let to = Addressee::Pc(pc.clone());
                 if self
@@ -236,6 +243,7 @@ impl Presence {
                     .send_again(&target.exec_id, to, target.request_id)
                     .await?
                 {
+                    self.counters.sent_again();
                     tracing::info!(exec = %target.exec_id, %pc, "sent a command again");
                 }
             }

@@ -229,6 +229,8 @@ impl State {
             | Change::Pause { .. }
             | Change::Resume { .. }
             | Change::Judged { .. }
+            | Change::KillHeard { .. }
+            | Change::LetOut { .. }
             | Change::KillDelivered(_)
             | Change::AgentSeen { .. }
             | Change::Expire { .. }

@@ -8,20 +8,22 @@ use std::{
 
 use kanade_model::{PcId, api::BusRecord};
 use kanade_ports::{
-    Bus, Catalog, Clock, Durable, ExecutionStore, Ids, KeyKeeper, Releases, Resources, RetainedCommands,
+    Bucket, Bus, Catalog, Clock, Durable, ExecutionStore, Ids, KeyKeeper, Releases, Resources,
+    RetainedCommands,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    AgentPorts, Agents, Audit, CatalogView, Committer, Dispatcher, Documents, Fires, Freezes, Jobs, Kills,
-    Live, Observer, Scheduler, Schedules, Settings, Steering,
+    AgentPorts, Agents, Audit, CatalogView, Committer, Counters, Dispatcher, Documents, Fires, Freezes, Jobs,
+    Kills, Live, Observer, Outputs, Scheduler, Schedules, Settings, Steering,
     audit_stream::AuditStream,
     hold::History,
-    presence::{Absences, Admissions, Alive, Presence},
+    presence::{Absences, Admissions, Alive, HeartbeatRecord, Presence},
     project::{Progress, Projector},
     retained::{Clearing, Retained},
     secrets::Secrets,
-    upkeep::Upkeep,
+    steer::Wake,
+    upkeep::{Surplus, Upkeep},
     view::ChangeObserver,
 };
 
@@ -74,6 +76,10 @@ pub struct Services {
     pub kills: Kills,
     /// Pauses, resumptions, aborts, gates.
     pub steering: Steering,
+    /// What this server has done.
+    pub counters: Arc<Counters>,
+    /// When agents have shown life.
+    pub heartbeats: Arc<HeartbeatRecord>,
     /// Releases of the agent.
     pub releases: crate::Releases,
     /// The fleet as a whole.
@@ -82,6 +88,8 @@ pub struct Services {
     pub counts: crate::Counts,
     /// Live events.
     pub live: Live,
+    /// What runs print.
+    pub outputs: Outputs,
     /// Questions to the store.
     pub store: Arc<dyn ExecutionStore>,
     /// The time.
@@ -113,6 +121,7 @@ impl Services {
         let settings = Arc::new(settings);
         let (stop, loops) = (CancellationToken::new(), TaskTracker::new());
         let live = Live::default();
+        let outputs = Outputs::new(Arc::clone(&store), Arc::clone(&clock));
         let retained = abilities
             .retained
             .as_ref()
@@ -120,12 +129,21 @@ impl Services {
 
         let audit_stream = AuditStream::default();
         let (told, clears) = (live.clone(), retained.clone());
+        let ended = outputs.clone();
+        let wake = Arc::new(Wake::default());
+        let surplus = Arc::new(Surplus::new(settings.keep_per_job));
+        let counters = Arc::new(Counters::default());
+        let (steered, fired, counted) = (Arc::clone(&wake), Arc::clone(&surplus), Arc::clone(&counters));
         let streamed = bus
             .durables()
             .contains(&Durable::Audit)
             .then(|| audit_stream.clone());
         let committed: Observer = Arc::new(move |set| {
             told.committed(set);
+            ended.committed(set);
+            steered.committed(set);
+            fired.committed(set);
+            counted.committed(set);
             if let Some(stream) = &streamed {
                 stream.committed(set);
             }
@@ -237,9 +255,13 @@ impl Services {
                 dispatcher: dispatcher.clone(),
                 audit,
                 settings: Arc::clone(&settings),
+                wake,
             },
+            counters: Arc::clone(&counters),
+            heartbeats: Arc::new(HeartbeatRecord::new(clock.now())),
             counts: crate::Counts::new(Arc::clone(&store), Arc::clone(&clock)),
             live: live.clone(),
+            outputs: outputs.clone(),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             bus: Arc::clone(&bus),
@@ -278,6 +300,7 @@ impl Services {
         let admissions = abilities
             .retained
             .map(|port| Admissions::new(port, Arc::clone(&bus)));
+        spawn(Box::pin(outputs.run(Arc::clone(&bus))));
         let presence = Presence {
             store: Arc::clone(&store),
             bus,
@@ -290,12 +313,14 @@ impl Services {
             absences: Absences::default(),
             admissions,
             alive: Alive::default(),
+            counters,
+            record: Arc::clone(&services.heartbeats),
         };
         spawn(Box::pin(presence.run()));
         spawn(Box::pin(services.kills.clone().record_foreign()));
         spawn(Box::pin(services.kills.clone().repeat()));
         spawn(Box::pin(services.scheduler.clone().run()));
-        spawn(Box::pin(services.steering.clone().decide_gates()));
+        spawn(Box::pin(services.steering.clone().run()));
         spawn(Box::pin(dispatcher.run()));
         spawn(Box::pin(live.run(Arc::clone(&store), Arc::clone(&clock))));
         spawn(Box::pin(
@@ -305,12 +330,16 @@ impl Services {
                 clock,
                 progress,
                 settings,
+                surplus: Arc::clone(&surplus),
             }
             .run(),
         ));
         loops.close();
 
         services.view.wait_current().await;
+        // What was fired before a restart, or while less was kept.
+        let jobs = services.view.list(Bucket::Jobs);
+        surplus.look_at(jobs.iter().filter_map(|job| job.key.as_str().parse().ok()));
         (services, Running { stop, loops, commits })
     }
 

@@ -1,6 +1,6 @@
 //! What an operator can tune about the core.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// Times and limits of the core; the defaults are those of the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +15,16 @@ pub struct Settings {
     pub kill_repeat: Duration,
     /// … for this long, and then settled.
     pub kill_window: Duration,
-    /// How often the gates between waves are looked at.
-    pub gates_every: Duration,
+    /// How often executions that wait at a gate or for room are looked at.
+    pub steer_every: Duration,
     /// A target that has been waiting this long is sent its Command again when its agent shows life.
     pub resend_after: Duration,
     /// How often upkeep looks for what is overdue.
     pub upkeep_every: Duration,
     /// Finished executions and ad-hoc runs are kept this long.
     pub keep_executions: Duration,
+    /// So many executions of each job are kept, the newest; none means all.
+    pub keep_per_job: Option<NonZeroU32>,
     /// Audit entries and dead letters are kept this long.
     pub keep_audit: Duration,
     /// Idempotency keys are remembered this long.
@@ -42,10 +44,11 @@ impl Default for Settings {
             lost_grace: Duration::from_secs(60),
             kill_repeat: Duration::from_secs(2),
             kill_window: Duration::from_secs(30),
-            gates_every: Duration::from_secs(1),
+            steer_every: Duration::from_secs(1),
             resend_after: Duration::from_secs(15),
             upkeep_every: Duration::from_secs(5),
             keep_executions: 90 * DAY,
+            keep_per_job: None,
             keep_audit: 365 * DAY,
             keep_keys: DAY,
             history_required: false,

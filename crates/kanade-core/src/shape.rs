@@ -18,7 +18,14 @@ pub fn listed(mut execution: Execution) -> api::Execution {
 pub fn execution(execution: Execution) -> api::Execution {
     let counts = execution.counts;
     let waves = waves(&execution.course);
-    let Course { pause, abort, .. } = execution.course;
+    let Course {
+        pause,
+        abort,
+        max_parallel,
+        retry,
+        parked,
+        ..
+    } = execution.course;
     let (paused_at, aborted_at) = (
         pause.as_ref().map(|pause| pause.at),
         abort.as_ref().map(|abort| abort.at),
@@ -43,6 +50,9 @@ pub fn execution(execution: Execution) -> api::Execution {
         pause_reason: pause_reason.flatten(),
         aborted_at,
         aborted_by: abort.map(|abort| abort.by),
+        max_parallel,
+        retry: retry.map(|retry| retry.rule),
+        parked_count: Some(parked).filter(|parked| *parked > 0),
         waves,
     }
 }
@@ -114,6 +124,7 @@ pub fn target(target: TargetRecord) -> api::ExecutionTarget {
     api::ExecutionTarget {
         pc_id: target.pc_id,
         state: target.state,
+        attempt: target.attempt,
         wave: target.wave,
         due_at: target.due_at,
         result_id: target.run,

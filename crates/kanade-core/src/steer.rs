@@ -1,16 +1,54 @@
-//! Steers executions: pauses, resumes and aborts them, and decides the gates between their waves. Each is a fact in the
-//! store, so it holds after a crash at any point, and what is on its way to the bus is waited for first.
+//! Steers executions: pauses, resumes and aborts them, decides the gates between their waves, and lets out what waits for
+//! room or for an agent's next attempt. Each is a fact in the store, so it holds after a crash at any point, and what is on
+//! its way to the bus is waited for first.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use kanade_model::{AuditAction, Caller, ExecId};
-use kanade_ports::{Change, ChangeSet, Clock, ExecutionStore, Outcome, Position, SendState};
+use kanade_model::{AuditAction, Caller, ExecId, PcId, SendId};
+use kanade_ports::{
+    Addressee, Change, ChangeSet, Clock, Execution, ExecutionStore, Outcome, Position, SendState,
+};
 use serde_json::{Value, json};
 
-use crate::{Audit, Committer, Dispatcher, Error, Settings, error::Result};
+use tokio::sync::Notify;
 
-/// Open gates read at once.
+use crate::{ACTIVE_WITHIN, Audit, Committer, Dispatcher, Error, Settings, error::Result};
+
+/// Executions read at once.
 const PAGE: usize = 500;
+/// Ends that come close together make room together.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// Woken when a commit may have made room in an execution that is steered.
+#[derive(Default)]
+pub(crate) struct Wake {
+    /// Whether the last round found something that waits.
+    waits: AtomicBool,
+    notify: Notify,
+}
+
+impl Wake {
+    /// Looks at what was committed.
+    pub(crate) fn committed(&self, set: &ChangeSet) {
+        let makes_room = |change: &Change| match change {
+            Change::Fire(new) => new.pace.max_parallel.is_some(),
+            Change::RunFinished(_)
+            | Change::RunSkipped(_)
+            | Change::ExpireTarget { .. }
+            | Change::LoseRun { .. } => self.waits.load(Ordering::Relaxed),
+            _ => false,
+        };
+        if set.changes().any(makes_room) {
+            self.notify.notify_one();
+        }
+    }
+}
 
 /// Pauses, resumes and aborts executions. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +59,7 @@ pub struct Steering {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) wake: Arc<Wake>,
 }
 
 impl Steering {
@@ -138,54 +177,132 @@ impl Steering {
         Ok(outcome)
     }
 
-    /// Decides gates, for ever: which are open stands in the store, so this goes on after a restart.
-    pub(crate) async fn decide_gates(self) {
+    /// Decides gates and lets out what there is room for, for ever: what waits stands in the store, so this goes on after a
+    /// restart.
+    pub(crate) async fn run(self) {
         loop {
-            self.clock.sleep(self.settings.gates_every).await;
-            if let Err(error) = self.decide_once().await {
-                tracing::warn!(error = %error.report(), "cannot decide the gates of executions");
+            let mut failed = false;
+            match self.round().await {
+                Ok(waits) => self.wake.waits.store(waits, Ordering::Relaxed),
+                Err(error) => {
+                    failed = true;
+                    tracing::warn!(error = %error.report(), "cannot steer executions");
+                }
+            }
+            let pause = self.clock.sleep(self.settings.steer_every);
+            if failed {
+                pause.await;
+                continue;
+            }
+            tokio::select! {
+                () = pause => {}
+                () = self.wake.notify.notified() => self.clock.sleep(TOGETHER).await,
             }
         }
     }
 
-    async fn decide_once(&self) -> Result<()> {
+    /// Looks once at each execution that waits; says whether there are any.
+    async fn round(&self) -> Result<bool> {
         let mut after = None;
+        let mut any = false;
         loop {
-            let open = self.store.open_gates(after.as_ref(), PAGE).await?;
-            let now = self.clock.now();
-            after = open.last().map(|last| Position {
+            let waiting = self.store.to_steer(after.as_ref(), PAGE).await?;
+            after = waiting.last().map(|last| Position {
                 at: last.initiated_at.as_micros(),
                 id: last.exec_id.to_string(),
             });
-            let is_last = open.len() < PAGE;
-            for execution in open {
-                let Some((wave, verdict)) = execution.course.judge(now) else {
-                    continue;
-                };
-                let action = if verdict.passed {
-                    AuditAction::GatePass
-                } else {
-                    AuditAction::GateFail
-                };
-                let payload = json!({ "wave": wave, "succeeded": verdict.succeeded, "of": verdict.of });
-                let exec = execution.exec_id;
-                let entry = self
-                    .audit
-                    .entry(&scheduler(), action, Some(exec.to_string()), payload);
-                let judged = Change::Judged {
-                    exec_id: exec.clone(),
-                    wave,
-                    verdict,
-                };
-                // Superseded when a result came in between: the next round looks again.
-                if self.commit(&exec, ChangeSet::of(judged).and(entry)).await? == Outcome::Applied {
-                    tracing::info!(%exec, wave, passed = verdict.passed, "a gate is decided");
-                }
+            any |= !waiting.is_empty();
+            let is_last = waiting.len() < PAGE;
+            for execution in waiting {
+                self.decide_gate(&execution).await?;
+                self.let_out(&execution).await?;
             }
             if is_last {
-                return Ok(());
+                return Ok(any);
             }
         }
+    }
+
+    async fn decide_gate(&self, execution: &Execution) -> Result<()> {
+        let Some((wave, verdict)) = execution.course.judge(self.clock.now()) else {
+            return Ok(());
+        };
+        let action = if verdict.passed {
+            AuditAction::GatePass
+        } else {
+            AuditAction::GateFail
+        };
+        let payload = json!({ "wave": wave, "succeeded": verdict.succeeded, "of": verdict.of });
+        let exec = &execution.exec_id;
+        let entry = self
+            .audit
+            .entry(&scheduler(), action, Some(exec.to_string()), payload);
+        let judged = Change::Judged {
+            exec_id: exec.clone(),
+            wave,
+            verdict,
+        };
+        // Superseded when a result came in between: the next round looks again.
+        if self.commit(exec, ChangeSet::of(judged).and(entry)).await? == Outcome::Applied {
+            tracing::info!(%exec, wave, passed = verdict.passed, "a gate is decided");
+        }
+        Ok(())
+    }
+
+    /// Lets out as many parked sends of an execution as there is room for.
+    async fn let_out(&self, execution: &Execution) -> Result<()> {
+        if execution.room() == 0 {
+            return Ok(());
+        }
+        let exec = &execution.exec_id;
+        let mut parked = self.store.sends(exec).await?;
+        parked.retain(|send| send.state == SendState::Parked && execution.course.lets_out(send.wave));
+        parked.sort_by_key(|send| (send.wave, send.due_at, send.send_id));
+        let parked = parked.into_iter().filter_map(|send| match send.to {
+            Addressee::Pc(pc) => Some((send.send_id, pc)),
+            Addressee::All => None,
+        });
+        let sends = self.next_of(execution, parked.collect()).await?;
+        if sends.is_empty() {
+            return Ok(());
+        }
+        let change = Change::LetOut {
+            exec_id: exec.clone(),
+            sends,
+            at: self.clock.now(),
+        };
+        // Superseded when somebody has paused or killed it meanwhile.
+        self.commit(exec, ChangeSet::of(change)).await?;
+        Ok(())
+    }
+
+    /// Which parked sends go out next: those of agents that are there, before those of agents that would keep a place while
+    /// they are away.
+    async fn next_of(
+        &self,
+        execution: &Execution,
+        parked: Vec<(SendId, PcId)>,
+    ) -> Result<Vec<(SendId, PcId)>> {
+        let room = usize::try_from(execution.room()).unwrap_or(usize::MAX);
+        if parked.len() <= room {
+            return Ok(parked);
+        }
+        let since = self.clock.now().minus(ACTIVE_WITHIN);
+        let (mut next, mut away) = (Vec::with_capacity(room), Vec::new());
+        for (send, pc) in parked {
+            let agent = self.store.agent(&pc).await?;
+            if agent.is_some_and(|agent| agent.updated_at >= since) {
+                next.push((send, pc));
+            } else if away.len() < room {
+                away.push((send, pc));
+            }
+            if next.len() == room {
+                break;
+            }
+        }
+        away.truncate(room - next.len());
+        next.extend(away);
+        Ok(next)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Upkeep: expires what was never started, gives up what never ended, removes what is too old.
 
+mod surplus;
+
 use std::{sync::Arc, time::Duration};
 
 use kanade_model::Schedule;
 use kanade_ports::{Change, ChangeSet, Clock, ExecutionStore, RetentionCut};
 
 use crate::{Committer, Settings, error::Result, project::Progress};
+
+pub(crate) use surplus::Surplus;
 
 /// Records looked at in one round.
 const ROUND: usize = 500;
@@ -23,6 +27,7 @@ pub(crate) struct Upkeep {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) progress: Progress,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) surplus: Arc<Surplus>,
 }
 
 impl Upkeep {
@@ -80,7 +85,11 @@ impl Upkeep {
             // What may still be made up for must be known to have fired or not.
             slots: now.minus(self.settings.keep_executions.max(KEEP_SLOTS)),
         };
-        let forget = self.store.prunable(&cut, ROUND).await?;
+        let mut forget = self.store.prunable(&cut, ROUND).await?;
+        if forget.is_empty() {
+            // Of one thing at a time, so that each batch stays small.
+            forget = self.surplus.next(&*self.store, now, ROUND).await?;
+        }
         let forgets_all = forget.len() >= ROUND;
         if !forget.is_empty() {
             sets.push(ChangeSet::of(Change::Forget(forget)));

@@ -118,10 +118,10 @@ impl ExecutionStore for MemoryStore {
         ))
     }
 
-    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+    async fn to_steer(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
         let state = self.read();
         Ok(first(
-            state.executions.forwards(&ExecutionList::OpenGate, after),
+            state.executions.forwards(&ExecutionList::ToSteer, after),
             limit,
             Clone::clone,
         ))

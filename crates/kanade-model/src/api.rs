@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, GroupName, Heartbeat,
-    HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, ScheduleId, ScriptStatus, SlotState,
-    Target, TargetState, Timestamp, Version,
+    HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, Retry, ScheduleId, ScriptStatus,
+    SlotState, Target, TargetState, Timestamp, Version,
 };
 
 macro_rules! body {
@@ -21,7 +21,9 @@ macro_rules! body {
     )+ };
 }
 
+mod output;
 mod steering;
+pub use output::OutputEvent;
 pub use steering::{ExecutionWave, KillOf, KillRequest, Killed, WaveGate};
 
 body! {
@@ -115,6 +117,12 @@ body! {
         #[serde(default, skip_serializing_if = "Option::is_none")] pub aborted_at: Option<Timestamp>,
         /// Who aborted it.
         #[serde(default, skip_serializing_if = "Option::is_none")] pub aborted_by: Option<String>,
+        /// At most so many of its agents at once; missing when there is no limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub max_parallel: Option<u32>,
+        /// How a run that fails is tried again; missing when it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub retry: Option<Retry>,
+        /// How many agents wait for others to finish or for their next attempt; missing when none does.
+        #[serde(default, skip_serializing_if = "Option::is_none")] pub parked_count: Option<u32>,
         /// Its waves, in order; missing for one without a rollout, and in lists.
         #[serde(default, skip_serializing_if = "Vec::is_empty")] pub waves: Vec<ExecutionWave>,
     }
@@ -151,6 +159,8 @@ body! {
         pub pc_id: PcId,
         /// The state.
         pub state: TargetState,
+        /// The number of the attempt that this is about, from 1.
+        #[serde(default = "first")] pub attempt: u32,
         /// The number of its wave, from 0.
         pub wave: u32,
         /// When its Command is (or was) due.
@@ -559,6 +569,10 @@ body! {
         /// The id of the request, as in the server's log.
         #[serde(default, skip_serializing_if = "Option::is_none")] pub request_id: Option<String>,
     }
+}
+
+fn first() -> u32 {
+    1
 }
 
 mod overview;

@@ -16,6 +16,7 @@ mod invalid;
 mod inventory;
 mod manifest;
 mod message;
+mod output;
 pub mod param;
 mod plan;
 mod schedule;
@@ -32,10 +33,11 @@ pub use freeze::Freeze;
 pub use id::{ExecId, GroupName, JobId, PcId, RequestId, ResultId, ScheduleId, SendId, Version};
 pub use invalid::Invalid;
 pub use inventory::{DisplayField, InventoryHints};
-pub use manifest::{Execute, Manifest};
+pub use manifest::{Execute, Manifest, Retry};
 pub use message::{
     Ended, EventKill, EventSkipped, EventStarted, ExecResult, Heartbeat, LogsRequest, SkipReason,
 };
+pub use output::{OutputChunk, OutputStream};
 pub use param::{Param, ParamText, ParamType, ParamValue, ParamValues, Params};
 pub use plan::{FanoutPlan, Gate, Ratio, Rollout, Strategy, Target, Wave};
 pub use schedule::{Mode, Overlap, RunsOn, Schedule};

@@ -52,6 +52,11 @@ impl Subject {
         Self(format!("events.kill.{exec}.{pc}").into())
     }
 
+    /// What a run prints, while it does.
+    pub fn output(exec: &ExecId, pc: &PcId) -> Self {
+        Self(format!("output.{exec}.{pc}").into())
+    }
+
     /// A sign of life.
     pub fn heartbeat(pc: &PcId) -> Self {
         Self(format!("heartbeat.{pc}").into())

@@ -44,12 +44,15 @@ pub(crate) struct Signals {
     dropped: AtomicU64,
     /// Whether it was said that the first connection cannot be made.
     told: AtomicBool,
+    /// Whether it was said that output of runs cannot be sent.
+    told_output: AtomicBool,
 }
 
 impl Signals {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             told: AtomicBool::new(false),
+            told_output: AtomicBool::new(false),
             made: watch::Sender::new(0),
             lost: watch::Sender::new(0),
             closed: watch::Sender::new(false),
@@ -74,6 +77,14 @@ impl Signals {
             Event::ServerError(error) if of_group(&error.to_string()) => {
                 tracing::info!(%error, "these credentials are for no groups; a server of 0.30 would need them to be");
             }
+            // There may be several in a second, and results come all the same.
+            Event::ServerError(error) if of_output(&error.to_string()) => {
+                if !self.told_output.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        %error, "these credentials may not send what runs print; nobody can follow that here while they run"
+                    );
+                }
+            }
             // A subscription or a publish that is not permitted is told in no other way.
             Event::ServerError(error) => tracing::warn!(%error, "NATS refuses something"),
             Event::LameDuckMode => tracing::info!("this NATS server is about to stop"),
@@ -93,6 +104,12 @@ impl Signals {
 fn of_group(refusal: &str) -> bool {
     let refusal = refusal.to_ascii_lowercase();
     refusal.contains("permissions violation for subscription to \"commands.group.")
+}
+
+/// Whether a refusal is of what a run prints.
+fn of_output(refusal: &str) -> bool {
+    let refusal = refusal.to_ascii_lowercase();
+    refusal.contains("permissions violation for publish to \"output.")
 }
 
 /// Why something could not be asked of NATS.

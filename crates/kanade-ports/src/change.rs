@@ -5,7 +5,7 @@ use kanade_model::{
     ResultId, ScheduleId, SendId, Timestamp,
 };
 
-use crate::{DeadLetter, Facts, Limits, Order, ScheduleCursor, Send, SlotRecord, Verdict};
+use crate::{DeadLetter, Facts, Limits, Order, Pace, ScheduleCursor, Send, SlotRecord, Verdict};
 
 /// Changes that belong together.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +99,16 @@ pub enum Change {
         /// What it came to.
         verdict: Verdict,
     },
+    /// Parked sends are let out, as many as there is [room](crate::Execution::room) for; one whose target no longer waits is
+    /// withdrawn. Superseded when nothing of that is so any more.
+    LetOut {
+        /// The execution.
+        exec_id: ExecId,
+        /// The sends and their agents; who stands first goes first.
+        sends: Vec<(SendId, PcId)>,
+        /// When.
+        at: Timestamp,
+    },
     /// Somebody killed an execution: its unsent sends are withdrawn. Superseded when it is final.
     Kill {
         /// The execution.
@@ -106,6 +116,16 @@ pub enum Change {
         /// Who killed it.
         by: String,
         /// When.
+        at: Timestamp,
+    },
+    /// Somebody's kill, past the server, was heard of after what it did: who ended an execution that is killed already.
+    /// Superseded unless it is final and a run of it was killed; duplicate when its killer is known.
+    KillHeard {
+        /// The execution.
+        exec_id: ExecId,
+        /// Who killed it.
+        by: String,
+        /// When that was heard.
         at: Timestamp,
     },
     /// An agent has a kill.
@@ -221,6 +241,8 @@ pub struct NewExecution {
     pub targets: Vec<NewTarget>,
     /// What is owed to the bus.
     pub sends: Vec<Send>,
+    /// How many agents are at it at once, and how often each tries.
+    pub pace: Pace,
 }
 
 /// An execution that another server fired. It owes nothing: whatever there was to send, that server has sent. At whom

@@ -1,7 +1,7 @@
 //! The course of an execution: its waves, the gates between them, and whether somebody has paused or aborted it. The
 //! decisions here are functions of values and a moment; what they lead to is in the transitions.
 
-use kanade_model::{Gate, GroupName, Rollout, TargetState, Timestamp};
+use kanade_model::{Gate, GroupName, Retry, Rollout, TargetState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Counts, Execution};
@@ -19,6 +19,39 @@ pub struct Course {
     /// Its waves, in order; none for one without a rollout.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waves: Vec<WaveRecord>,
+    /// At most so many of its agents at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<u32>,
+    /// How a run that fails is tried again on its agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retrying>,
+    /// How many of its sends are [parked](crate::SendState::Parked).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parked: u32,
+}
+
+/// How many agents of an execution are at it at once, and how often each tries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// At most so many agents at once; then its sends are fired [parked](crate::SendState::Parked).
+    pub max_parallel: Option<u32>,
+    /// How a run that fails is tried again on its agent.
+    pub retry: Option<Retrying>,
+}
+
+/// How runs of an execution that fail are tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retrying {
+    /// Which runs, how often and when.
+    #[serde(flatten)]
+    pub rule: Retry,
+    /// Agents start nothing after this, so nothing is tried again that would be due then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A pause of an execution.
@@ -52,7 +85,10 @@ pub struct WaveRecord {
     pub counts: Counts,
     /// How many of its sends have not gone out and may still.
     pub owed: u32,
-    /// When the last of its sends went out.
+    /// How many of these are parked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parked: u32,
+    /// When every one of its sends had gone out for the first time.
     pub sent_at: Option<Timestamp>,
     /// What it must come to before later waves go out.
     pub gate: Option<GateRecord>,
@@ -90,6 +126,8 @@ pub enum Hold {
     Gate,
     /// A pause.
     Pause,
+    /// Others that have not finished, or the time before a next attempt.
+    Room,
 }
 
 impl Execution {
@@ -99,21 +137,40 @@ impl Execution {
             None
         } else if self.course.pause.is_some() {
             Some(Hold::Pause)
+        } else if self.course.open_gate().is_some() {
+            Some(Hold::Gate)
         } else {
-            self.course.open_gate().map(|_| Hold::Gate)
+            (self.course.parked > 0).then_some(Hold::Room)
         }
+    }
+
+    /// Whether it goes on only when somebody decides a gate or lets out what is parked.
+    pub fn is_to_be_steered(&self) -> bool {
+        matches!(self.hold(), Some(Hold::Gate | Hold::Room))
+    }
+
+    /// How many of its parked sends may be let out now.
+    pub fn room(&self) -> u32 {
+        let parked = self.course.parked_and_free();
+        self.course.max_parallel.map_or(parked, |most| {
+            // The others are out: sent, or about to be, and not at their end.
+            let open = self.counts.total() - self.counts.finished();
+            most.saturating_sub(open.saturating_sub(self.course.parked))
+                .min(parked)
+        })
     }
 }
 
 impl Course {
     /// The course of what is fired at `fired_at`, before its targets are counted.
-    pub fn of(rollout: Option<&Rollout>, fired_at: Timestamp) -> Self {
+    pub fn of(rollout: Option<&Rollout>, pace: &Pace, fired_at: Timestamp) -> Self {
         let waves = rollout.map_or(&[][..], |rollout| &rollout.waves);
         let wave = |wave: &kanade_model::Wave| WaveRecord {
             group: wave.group.clone(),
             due_at: fired_at.plus(wave.delay.0),
             counts: Counts::default(),
             owed: 0,
+            parked: 0,
             sent_at: None,
             gate: wave.proceed_if.map(|wanted| GateRecord {
                 wanted,
@@ -123,6 +180,8 @@ impl Course {
         };
         Self {
             waves: waves.iter().map(wave).collect(),
+            max_parallel: pace.max_parallel,
+            retry: pace.retry.clone(),
             ..Self::default()
         }
     }
@@ -142,6 +201,35 @@ impl Course {
     /// Whether what is due of a wave may be sent.
     pub fn lets_out(&self, wave: u32) -> bool {
         self.pause.is_none() && self.abort.is_none() && self.is_behind_no_gate(wave)
+    }
+
+    /// How many parked sends neither a pause, an abort nor a gate holds.
+    fn parked_and_free(&self) -> u32 {
+        if self.waves.is_empty() {
+            return if self.lets_out(0) { self.parked } else { 0 };
+        }
+        let free = |(number, _): &(u32, &WaveRecord)| self.lets_out(*number);
+        (0..)
+            .zip(&self.waves)
+            .filter(free)
+            .map(|(_, wave)| wave.parked)
+            .sum()
+    }
+
+    /// Counts one more parked send of a wave.
+    pub(crate) fn park(&mut self, wave: u32) {
+        self.parked += 1;
+        if let Some(wave) = self.wave_mut(wave) {
+            wave.parked += 1;
+        }
+    }
+
+    /// Counts one parked send of a wave less.
+    pub(crate) fn unpark(&mut self, wave: u32) {
+        self.parked = self.parked.saturating_sub(1);
+        if let Some(wave) = self.wave_mut(wave) {
+            wave.parked = wave.parked.saturating_sub(1);
+        }
     }
 
     /// Whether every gate before a wave lets it out.
@@ -280,6 +368,7 @@ mod tests {
             due_at: at(0),
             counts: Counts::default(),
             owed: 0,
+            parked: 0,
             sent_at: None,
             gate: (sign != '-').then(|| GateRecord {
                 wanted: gate("1"),

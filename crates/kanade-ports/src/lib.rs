@@ -13,6 +13,7 @@ mod course;
 mod error;
 pub mod frame;
 mod mailbox;
+mod pace;
 mod page;
 mod query;
 mod record;
@@ -36,7 +37,7 @@ pub use change::{
     Change, ChangeSet, Forget, IdempotencyKey, NewExecution, NewTarget, Outcome, PastExecution, Standing,
 };
 pub use clock::{Clock, Ids, SystemClock, SystemIds};
-pub use course::{Abort, Course, GateRecord, Hold, Pause, Verdict, WaveRecord, judge};
+pub use course::{Abort, Course, GateRecord, Hold, Pace, Pause, Retrying, Verdict, WaveRecord, judge};
 pub use error::{ErrorKind, StoreError};
 pub use mailbox::{Inbox, Mailbox, Put, mailbox};
 pub use page::{Page, PageBuilder, Position, Progress};

@@ -284,10 +284,20 @@ pub enum SendState {
     Due,
     /// Owed once a gate or the end of a pause lets it out.
     Held,
+    /// Owed once it is let out: when others have finished, where the execution limits how many are at it at once, or for
+    /// its agent's next attempt.
+    Parked,
     /// On the bus.
     Sent,
     /// Never to be sent.
     Withdrawn,
+}
+
+impl SendState {
+    /// Whether it has not gone out and may still.
+    pub fn is_owed(self) -> bool {
+        matches!(self, Self::Due | Self::Held | Self::Parked)
+    }
 }
 
 /// Where an execution stands on one agent.
@@ -303,6 +313,9 @@ pub struct TargetRecord {
     pub send_id: Option<SendId>,
     /// The request id of its Command.
     pub request_id: RequestId,
+    /// The number of the attempt, from 1.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
     /// The number of its wave, from 0.
     pub wave: u32,
     /// When its send is (or was) due.
@@ -319,12 +332,16 @@ pub struct TargetRecord {
     pub detail: Option<String>,
     /// What became of a kill.
     pub receipt: Option<Receipt>,
-    /// When a waiting target expires; none once it is not waiting, and while a gate or a pause holds it.
+    /// When a waiting target expires; none once it is not waiting, and while something [holds](Self::is_held) it.
     pub check_at: Option<Timestamp>,
 }
 
+fn first_attempt() -> u32 {
+    1
+}
+
 impl TargetRecord {
-    /// Whether a gate or a pause holds it: it waits, and its time does not run.
+    /// Whether a gate, a pause or a want of room holds it: it waits, and its time does not run.
     pub fn is_held(&self) -> bool {
         self.state == TargetState::Waiting && self.check_at.is_none()
     }

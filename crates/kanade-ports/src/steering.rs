@@ -14,16 +14,19 @@ impl WorkingSet {
             let Some(send) = self.sends.get_mut(id) else {
                 continue;
             };
-            let was_owed = matches!(send.state, SendState::Due | SendState::Held);
+            let (before, wave) = (send.state, send.wave);
+            if before == SendState::Parked {
+                // It goes out only after it was let out.
+                continue;
+            }
             send.state = SendState::Sent;
-            let wave = send.wave;
-            if was_owed
+            if before.is_owed()
                 && let Some(execution) = self.executions.get_mut(exec_id)
                 && let Some(wave) = execution.course.wave_mut(wave)
             {
                 wave.owed = wave.owed.saturating_sub(1);
                 if wave.owed == 0 {
-                    wave.sent_at = Some(at);
+                    wave.sent_at.get_or_insert(at);
                 }
             }
         }
@@ -190,7 +193,7 @@ impl WorkingSet {
         for key in self.open_targets(exec_id) {
             let send = self.targets.get(&key).and_then(|target| target.send_id);
             let send = send.and_then(|id| self.sends.get(&id));
-            if send.is_some_and(|send| send.state == SendState::Held) {
+            if send.is_some_and(|send| matches!(send.state, SendState::Held | SendState::Parked)) {
                 continue;
             }
             let due_at = send.map(|send| send.due_at);
@@ -205,17 +208,19 @@ impl WorkingSet {
 
     /// Withdraws what has not gone out of an execution.
     pub(crate) fn withdraw_sends(&mut self, exec_id: &ExecId) {
-        let is_unsent = |state| matches!(state, SendState::Due | SendState::Held);
         for id in self
             .sends
-            .keys_where(|_, send| send.exec_id == *exec_id && is_unsent(send.state))
+            .keys_where(|_, send| send.exec_id == *exec_id && send.state.is_owed())
         {
             if let Some(send) = self.sends.get_mut(&id) {
                 send.state = SendState::Withdrawn;
             }
         }
         if let Some(execution) = self.executions.get_mut(exec_id) {
-            execution.course.waves.iter_mut().for_each(|wave| wave.owed = 0);
+            execution.course.parked = 0;
+            for wave in &mut execution.course.waves {
+                (wave.owed, wave.parked) = (0, 0);
+            }
         }
     }
 

@@ -42,8 +42,8 @@ pub trait ExecutionStore: std::marker::Send + Sync + 'static {
     async fn live_counts(&self) -> Result<BTreeMap<JobId, LiveCount>, StoreError>;
     /// Killed executions whose kill is not settled, oldest kill first, `limit` at most.
     async fn open_kills(&self, limit: usize) -> Result<Vec<Execution>, StoreError>;
-    /// Executions with a gate that [holds](Execution::hold) sends back, by `(initiated_at, exec_id)`, `limit` at most.
-    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError>;
+    /// Executions that are [to be steered](Execution::is_to_be_steered), by `(initiated_at, exec_id)`, `limit` at most.
+    async fn to_steer(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError>;
     /// Pending executions whose last send was due before `due_before` and that nothing [holds](Execution::hold), oldest
     /// first, `limit` at most.
     async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError>;

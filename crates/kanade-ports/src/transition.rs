@@ -50,6 +50,8 @@ impl WorkingSet {
                 verdict,
             } => self.judged(exec_id, *wave, *verdict),
             Change::Kill { exec_id, by, at } => self.kill(exec_id, by, *at),
+            Change::LetOut { exec_id, sends, at } => self.let_out(exec_id, sends, *at),
+            Change::KillHeard { exec_id, by, at } => self.kill_heard(exec_id, by, *at),
             Change::KillDelivered(event) => self.kill_delivered(event),
             Change::KillSettled { exec_id, at } => self.kill_settled(exec_id, *at),
             Change::RunStarted { event, at } => self.run_started(event, *at),
@@ -97,11 +99,11 @@ impl WorkingSet {
             return Outcome::Duplicate;
         }
         let mut counts = Counts::default();
-        let mut course = Course::of(new.order.plan.rollout.as_ref(), new.initiated_at);
+        let mut course = Course::of(new.order.plan.rollout.as_ref(), &new.pace, new.initiated_at);
         let held: BTreeSet<SendId> = new
             .sends
             .iter()
-            .filter(|send| send.state == SendState::Held)
+            .filter(|send| matches!(send.state, SendState::Held | SendState::Parked))
             .map(|send| send.send_id)
             .collect();
         for target in &new.targets {
@@ -119,6 +121,7 @@ impl WorkingSet {
                 state: TargetState::Waiting,
                 send_id: Some(target.send_id),
                 request_id: target.request_id,
+                attempt: 1,
                 wave: target.wave,
                 due_at: target.due_at,
                 run: None,
@@ -135,6 +138,9 @@ impl WorkingSet {
         for send in &new.sends {
             if let Some(wave) = course.wave_mut(send.wave) {
                 wave.owed += 1;
+            }
+            if send.state == SendState::Parked {
+                course.park(send.wave);
             }
             self.sends.insert(send.send_id, send.clone());
         }
@@ -260,6 +266,31 @@ impl WorkingSet {
             });
         }
         self.start_the_clock(exec_id, at);
+        Outcome::Applied
+    }
+
+    fn kill_heard(&mut self, exec_id: &ExecId, by: &str, at: Timestamp) -> Outcome {
+        let Some(execution) = self.executions.get_mut(exec_id) else {
+            return Outcome::Unknown;
+        };
+        if execution.kill.is_some() {
+            return Outcome::Duplicate;
+        }
+        if !execution.is_final() || execution.counts.of(TargetState::Killed) == 0 {
+            return Outcome::Superseded;
+        }
+        execution.kill = Some(Kill {
+            by: by.to_owned(),
+            at,
+            settled: true,
+            asked_again_at: None,
+        });
+        self.withdraw_sends(exec_id);
+        for key in self.targets.keys_of(exec_id, |_| true) {
+            self.update_target(&key, at, |target| {
+                target.receipt = receipt_after(target.state, target.receipt);
+            });
+        }
         Outcome::Applied
     }
 
@@ -396,8 +427,13 @@ impl WorkingSet {
             return Outcome::Applied;
         };
         if let Some(key) = self.target_or_join(exec_id, &result.pc_id, result.request_id, result.started_at) {
+            let next = (state == RunState::Failed)
+                .then(|| self.next_attempt(&key, result))
+                .flatten();
             self.update_target(&key, result.finished_at, |target| {
-                if target.is_open() {
+                if let Some(next) = &next {
+                    target.wait_for_attempt(next, result.exit_code);
+                } else if target.is_open() {
                     target.run = Some(id);
                     target.started_at = Some(result.started_at);
                     target.exit_code = Some(result.exit_code);
@@ -405,6 +441,9 @@ impl WorkingSet {
                     target.finish(state.into(), result.finished_at);
                 }
             });
+            if let Some(next) = next {
+                self.park(next);
+            }
         }
         Outcome::Applied
     }
@@ -420,6 +459,10 @@ impl WorkingSet {
             }
         };
         match self.targets.get(&key) {
+            // Said of an earlier attempt.
+            Some(target) if target.attempt > 1 && target.request_id != event.request_id => {
+                return Outcome::Superseded;
+            }
             Some(target) if target.state == TargetState::Waiting || target.state.is_presumed() => {}
             Some(target) if target.state == state => return Outcome::Duplicate,
             _ => return Outcome::Superseded,
@@ -559,6 +602,7 @@ impl WorkingSet {
                 state: TargetState::Waiting,
                 send_id: None,
                 request_id,
+                attempt: 1,
                 wave: 0,
                 due_at: at,
                 run: None,

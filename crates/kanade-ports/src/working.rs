@@ -73,6 +73,7 @@ impl Needs {
                 self.sends.extend(sends);
             }
             Change::Kill { exec_id, .. }
+            | Change::KillHeard { exec_id, .. }
             | Change::KillSettled { exec_id, .. }
             | Change::Pause { exec_id, .. }
             | Change::Resume { exec_id, .. }
@@ -80,6 +81,13 @@ impl Needs {
             | Change::Judged { exec_id, .. } => {
                 self.executions.insert(exec_id.clone());
                 self.whole.insert(exec_id.clone());
+            }
+            Change::LetOut { exec_id, sends, .. } => {
+                self.executions.insert(exec_id.clone());
+                for (send, pc) in sends {
+                    self.sends.insert(*send);
+                    self.targets.insert((exec_id.clone(), pc.clone()));
+                }
             }
             Change::KillDelivered(event) => self.add_target(&event.exec_id, &event.pc_id),
             Change::RunSkipped(event) => self.add_target(&event.exec_id, &event.pc_id),

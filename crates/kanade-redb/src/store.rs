@@ -135,8 +135,8 @@ impl ExecutionStore for RedbStore {
         .await
     }
 
-    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
-        let list = record::open_gates();
+    async fn to_steer(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+        let list = record::to_steer();
         let after = after.map(|after| list.name().number(after.at).last(&after.id));
         self.read(
             || "executions with an open gate".into(),

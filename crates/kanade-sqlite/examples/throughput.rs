@@ -157,6 +157,7 @@ fn execution(number: usize) -> Result<NewExecution, Box<dyn std::error::Error>> 
         },
         targets,
         sends,
+        pace: kanade_ports::Pace::default(),
     })
 }
 

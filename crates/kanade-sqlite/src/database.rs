@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use kanade_ports::{ErrorKind, StoreError};
 use sqlx::{
     ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
-    migrate::{MigrateError, Migrator},
+    migrate::MigrateError,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -17,10 +17,9 @@ use crate::{
     catalog::Feeds,
     fault::Fault,
     file::{Found, Place, check_schema, cut_off},
+    migrations::MIGRATIONS,
     statement::Statement,
 };
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// Reads that go on at the same time.
 const READERS: u32 = 4;

@@ -17,6 +17,7 @@ mod fault;
 mod file;
 mod legacy;
 mod load;
+mod migrations;
 mod query;
 mod record;
 mod statement;

@@ -62,6 +62,7 @@ impl Record for Execution {
             None => 0,
             Some(Hold::Gate) => 1,
             Some(Hold::Pause) => 2,
+            Some(Hold::Room) => 3,
         });
     }
 
@@ -116,6 +117,7 @@ impl Record for TargetRecord {
         "pc_id",
         "send_id",
         "request_id",
+        "attempt",
         "wave",
         "due_at",
         "state",
@@ -128,13 +130,14 @@ impl Record for TargetRecord {
         "check_at",
     ];
     const KEY: usize = 2;
-    const CHANGING: usize = 6;
+    const CHANGING: usize = 7;
 
     fn encode(&self, values: &mut Values) {
         values.push(self.exec_id.as_str());
         values.push(self.pc_id.as_str());
         values.push(self.send_id.as_ref().map(|id| id.0.as_bytes().as_slice()));
         values.push_id(self.request_id.0);
+        values.push(self.attempt);
         values.push(self.wave);
         values.push_time(Some(self.due_at));
         values.push(self.state.as_str());
@@ -153,6 +156,7 @@ impl Record for TargetRecord {
             pc_id: columns.text()?,
             send_id: columns.maybe_id()?.map(SendId),
             request_id: columns.id().map(RequestId)?,
+            attempt: columns.take()?,
             wave: columns.take()?,
             due_at: columns.time()?,
             state: columns.text()?,
@@ -169,6 +173,7 @@ impl Record for TargetRecord {
     fn continues(&self, before: &Self) -> bool {
         self.send_id == before.send_id
             && self.request_id == before.request_id
+            && self.attempt == before.attempt
             && self.wave == before.wave
             && self.due_at == before.due_at
     }
@@ -201,6 +206,7 @@ impl Record for Send {
         values.push(match self.state {
             SendState::Due => "due",
             SendState::Held => "held",
+            SendState::Parked => "parked",
             SendState::Sent => "sent",
             SendState::Withdrawn => "withdrawn",
         });
@@ -217,6 +223,7 @@ impl Record for Send {
             state: match columns.take::<&str>()? {
                 "due" => SendState::Due,
                 "held" => SendState::Held,
+                "parked" => SendState::Parked,
                 "sent" => SendState::Sent,
                 "withdrawn" => SendState::Withdrawn,
                 other => return Err(Fault::unreadable("the state of a send", other)),

@@ -81,8 +81,12 @@ impl ExecutionStore for SqliteStore {
         read!(self, executions::open_kills(limit), "list open kills")
     }
 
-    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
-        read!(self, executions::open_gates(after, limit), "list open gates")
+    async fn to_steer(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+        read!(
+            self,
+            executions::to_steer(after, limit),
+            "list executions to steer"
+        )
     }
 
     async fn stale(&self, due_before: Timestamp, limit: usize) -> Result<Vec<ExecId>, StoreError> {

@@ -4,7 +4,7 @@
 mod load;
 mod nats;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use kanade_http::{GatewaySettings, HttpSettings, TokenHash};
 use kanade_model::{HumanDuration, PcId};
@@ -294,6 +294,9 @@ impl Default for Kill {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Retention {
     pub(crate) executions: HumanDuration,
+    /// So many executions of each job, whatever their age; all when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) executions_per_job: Option<NonZeroU32>,
     pub(crate) audit: HumanDuration,
     pub(crate) idempotency_keys: HumanDuration,
 }
@@ -303,6 +306,7 @@ impl Default for Retention {
         let core = kanade_core::Settings::default();
         Self {
             executions: HumanDuration(core.keep_executions),
+            executions_per_job: core.keep_per_job,
             audit: HumanDuration(core.keep_audit),
             idempotency_keys: HumanDuration(core.keep_keys),
         }

@@ -8,4 +8,5 @@ mod double;
 mod events;
 #[cfg(test)]
 mod lists;
+mod output;
 mod releases;

@@ -12,9 +12,9 @@ use kanade_model::{
 };
 use kanade_ports::{
     Agent, AuditQuery, AuditRecord, ChangeSet, DeadLetterRecord, ErrorKind, Execution, ExecutionQuery,
-    ExecutionStore, Facts, Forget, Hold, KeyRecord, LiveCount, Needs, Order, Outcome, Page, Position,
-    RetentionCut, Run, RunQuery, RunRecord, ScheduleCursor, Send, SendState, SlotQuery, SlotRecord,
-    StoreError, Success, TargetQuery, TargetRecord, TextFilter,
+    ExecutionStore, Facts, Forget, KeyRecord, LiveCount, Needs, Order, Outcome, Page, Position, RetentionCut,
+    Run, RunQuery, RunRecord, ScheduleCursor, Send, SendState, SlotQuery, SlotRecord, StoreError, Success,
+    TargetQuery, TargetRecord, TextFilter,
 };
 
 use super::{
@@ -128,11 +128,10 @@ impl ExecutionStore for JournalStore {
         Ok(list.first(limit).into_iter().map(|(_, row)| row).collect())
     }
 
-    async fn open_gates(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
+    async fn to_steer(&self, after: Option<&Position>, limit: usize) -> Result<Vec<Execution>, StoreError> {
         let inner = self.inner();
         let open = inner.records.executions.values().filter(|row| {
-            row.hold() == Some(Hold::Gate)
-                && after.is_none_or(|after| at(row.initiated_at, &row.exec_id) > *after)
+            row.is_to_be_steered() && after.is_none_or(|after| at(row.initiated_at, &row.exec_id) > *after)
         });
         Ok(List::up(open.cloned(), |row| at(row.initiated_at, &row.exec_id)).first(limit))
     }

@@ -60,7 +60,7 @@ impl Chance {
             self.now.plus(step)
         };
         let (now, exec, pc) = (self.now, self.random.pick(&EXECUTIONS), self.random.pick(&PCS));
-        match self.random.below(19) {
+        match self.random.below(21) {
             0 | 1 => self.firing(exec),
             2 => Change::Sent {
                 exec_id: id(exec),
@@ -93,6 +93,18 @@ impl Chance {
             ),
             11 => self.steering(exec),
             12 => self.verdict(exec),
+            13 => Change::KillHeard {
+                exec_id: id(exec),
+                by: "bob".into(),
+                at: now,
+            },
+            14 => Change::LetOut {
+                exec_id: id(exec),
+                sends: PCS
+                    .map(|pc| (super::pace::attempt(exec, pc, self.random.below(3)).0, id(pc)))
+                    .to_vec(),
+                at: now,
+            },
             _ => self.message(),
         }
     }
@@ -191,6 +203,7 @@ impl Chance {
                 .due(later)
                 .pcs(&reached[1..])
         };
+        let firing = super::pace::at_some_pace(firing, self.random.pick(&[None, None, Some(1), Some(2)]));
         firing.change()
     }
 

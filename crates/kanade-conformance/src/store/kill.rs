@@ -233,6 +233,53 @@ pub async fn the_time_for_answers_begins_anew_when_asked_again_or_at_a_sign_of_l
     world.snapshot().await;
 }
 
+pub async fn a_kill_that_is_heard_of_after_what_it_did_has_its_killer<F: StoreFactory>() {
+    let world = World::<F>::new().await;
+    let heard = |exec: &str| Change::KillHeard {
+        exec_id: id(exec),
+        by: "bob".into(),
+        at: secs(40),
+    };
+    world
+        .all([
+            fire("open", &["pc-1", "pc-2"]),
+            ended("open", "pc-1", Ended::Killed),
+            fire("completed", &["pc-1"]),
+            finished("completed", "pc-1", 0),
+            fire("over", &["pc-1", "pc-2"]),
+            ended("over", "pc-1", Ended::Killed),
+            finished("over", "pc-2", 0),
+        ])
+        .await;
+    killed(&world, "known", &["pc-1"]).await;
+    world.all([ended("known", "pc-1", Ended::Killed)]).await;
+    for (exec, outcome) in [
+        ("nowhere", Outcome::Unknown),
+        ("open", Outcome::Superseded),
+        ("completed", Outcome::Superseded),
+        ("over", Outcome::Applied),
+        ("over", Outcome::Duplicate),
+        ("known", Outcome::Duplicate),
+    ] {
+        assert_eq!(world.change(heard(exec)).await, outcome, "{exec}");
+    }
+    let over = world.execution("over").await;
+    let kill = over.kill.unwrap();
+    assert_eq!((&*kill.by, kill.at, kill.settled), ("bob", secs(40), true));
+    assert_eq!(over.status, ExecutionStatus::Killed);
+    assert_eq!(
+        world.target("over", "pc-1").await.receipt,
+        Some(Receipt::Confirmed)
+    );
+    assert_eq!(
+        world.target("over", "pc-2").await.receipt,
+        Some(Receipt::Finished)
+    );
+    assert_eq!(world.execution("known").await.kill.unwrap().by, "alice");
+    assert!(world.execution("open").await.kill.is_none());
+    world.snapshot().await;
+}
+
 pub async fn a_settled_kill_leaves_nobody_waiting<F: StoreFactory>() {
     let world = World::<F>::new().await;
     killed(&world, "e-1", &["pc-1", "pc-2", "pc-3"]).await;

@@ -215,12 +215,12 @@ async fn check_work_lists(
         killed_at,
     );
 
-    let gated = |execution: &&Execution| execution.hold() == Some(Hold::Gate);
-    let found = store.open_gates(None, MANY).await.unwrap();
+    let steered = |execution: &&Execution| matches!(execution.hold(), Some(Hold::Gate | Hold::Room));
+    let found = store.to_steer(None, MANY).await.unwrap();
     assert_same(
-        "open gates",
+        "executions to steer",
         found,
-        executions.iter().filter(gated).cloned().collect(),
+        executions.iter().filter(steered).cloned().collect(),
         |execution| execution.initiated_at,
     );
     check_waves(executions, targets, sends);
@@ -290,9 +290,9 @@ fn check_waves(executions: &[Execution], targets: &[TargetRecord], sends: &[Send
                 }
             }
             assert_eq!(wave.counts, counts, "wave {number} of {}", execution.exec_id);
-            let owed = sends.iter().filter(|send| {
-                of(&send.exec_id, send.wave) && matches!(send.state, SendState::Due | SendState::Held)
-            });
+            let owed = sends
+                .iter()
+                .filter(|send| of(&send.exec_id, send.wave) && send.state.is_owed());
             assert_eq!(
                 wave.owed as usize,
                 owed.count(),
@@ -300,6 +300,14 @@ fn check_waves(executions: &[Execution], targets: &[TargetRecord], sends: &[Send
                 execution.exec_id
             );
         }
+        let parked = |send: &&Send| send.exec_id == execution.exec_id && send.state == SendState::Parked;
+        let of_waves: u32 = execution.course.waves.iter().map(|wave| wave.parked).sum();
+        let has_waves = !execution.course.waves.is_empty();
+        assert!(
+            execution.course.parked as usize == sends.iter().filter(parked).count()
+                && (!has_waves || of_waves == execution.course.parked),
+            "parked of {execution:?}"
+        );
         for send in sends.iter().filter(|send| send.exec_id == execution.exec_id) {
             let is_let_out = execution.kill.is_none() && execution.course.lets_out(send.wave);
             assert!(

@@ -297,7 +297,7 @@ pub async fn open_gates_are_handed_out_oldest_first<F: StoreFactory>() {
         ])
         .await;
     let open = async |after: Option<&Position>, limit| {
-        let found = world.store.open_gates(after, limit).await.unwrap();
+        let found = world.store.to_steer(after, limit).await.unwrap();
         let ids: Vec<_> = found.into_iter().map(|execution| execution.exec_id).collect();
         names(&ids).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
@@ -353,6 +353,6 @@ pub async fn a_gate_is_as_it_was_after_a_restart<F: StoreFactory>() {
     if survives {
         assert_eq!(world.execution("e-1").await, before);
         assert_eq!(world.due("e-1", &["pc-2", "pc-3"]).await, ["pc-2"]);
-        assert_eq!(world.store.open_gates(None, 9).await.unwrap(), [before]);
+        assert_eq!(world.store.to_steer(None, 9).await.unwrap(), [before]);
     }
 }

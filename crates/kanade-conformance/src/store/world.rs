@@ -10,7 +10,7 @@ use kanade_model::{
 };
 use kanade_ports::{
     Addressee, Change, ChangeSet, DeadLetter, Execution, ExecutionStore, Facts, Limits, NewExecution,
-    NewTarget, Order, Outcome, Run, Send, SendState, TargetRecord,
+    NewTarget, Order, Outcome, Pace, Run, Send, SendState, TargetRecord,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -162,6 +162,7 @@ impl Firing {
                 },
                 targets: Vec::new(),
                 sends: Vec::new(),
+                pace: Pace::default(),
             },
         }
     }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use kanade_model::{
-    AgentGroups, EventKill, EventSkipped, EventStarted, ExecResult, GroupName, Heartbeat, Pattern, PcId,
-    Subject,
+    AgentGroups, EventKill, EventSkipped, EventStarted, ExecResult, GroupName, Heartbeat, OutputChunk,
+    Pattern, PcId, Subject,
 };
 use kanade_ports::{Bucket, Bus, BusError, BusErrorKind, Key, Message, MessageId, PubSub, Subscription};
 use serde::de::DeserializeOwned;
@@ -115,6 +115,10 @@ fn may_hear(pc: &PcId, pattern: &Pattern) -> bool {
 
 /// Whether an agent may say this to whoever listens.
 fn may_say(pc: &PcId, subject: &Subject, payload: &[u8]) -> bool {
+    if subject.as_str().starts_with("output.") {
+        return read::<OutputChunk>(payload)
+            .is_some_and(|chunk| chunk.pc_id == *pc && *subject == Subject::output(&chunk.exec_id, pc));
+    }
     *subject == Subject::heartbeat(pc)
         && read::<Heartbeat>(payload).is_some_and(|heartbeat| heartbeat.pc_id == *pc)
 }
@@ -337,8 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_says_that_it_is_alive_and_nothing_about_others() {
+    fn an_agent_says_that_it_is_alive_and_what_its_runs_print_and_nothing_about_others() {
         let pc: PcId = "pc-1".parse().unwrap();
+        let output = |exec: &str, pc: &str| {
+            json!({"result_id": OTHER, "request_id": REQUEST, "exec_id": exec, "pc_id": pc, "seq": 0, "stream": "stdout",
+                "offset": 0, "text": "hello"})
+            .to_string()
+        };
         let heartbeat =
             |pc: &str| json!({"pc_id": pc, "at": "2026-05-01T08:30:00Z", "agent_version": "1"}).to_string();
         for (subject, payload, allowed) in [
@@ -348,6 +357,17 @@ mod tests {
             ("heartbeat.pc-1", "{}".into(), false),
             ("commands.all", heartbeat("pc-1"), false),
             ("kill.e-1", String::new(), false),
+            ("output.e-1.pc-1", output("e-1", "pc-1"), true),
+            ("output.e.1.pc-1", output("e.1", "pc-1"), true),
+            ("output.e-1.pc-2", output("e-1", "pc-2"), false),
+            ("output.e-1.pc-1", output("e-1", "pc-2"), false),
+            ("output.e-1.pc-2", output("e-1", "pc-1"), false),
+            ("output.e-2.pc-1", output("e-1", "pc-1"), false),
+            ("output.e-1.x.pc-1", output("e-1", "pc-1"), false),
+            ("output.pc-1", output("e-1", "pc-1"), false),
+            ("output.e-1.pc-1", "{}".into(), false),
+            ("output.e-1.pc-1", heartbeat("pc-1"), false),
+            ("heartbeat.pc-1", output("e-1", "pc-1"), false),
         ] {
             let subject = subject.parse().unwrap();
             assert_eq!(

@@ -46,6 +46,7 @@ fn poison() -> ChangeSet {
         },
         targets: vec![],
         sends: vec![],
+        pace: kanade_ports::Pace::default(),
     })))
 }
 

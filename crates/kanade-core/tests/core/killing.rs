@@ -245,6 +245,46 @@ async fn a_kill_that_somebody_else_publishes_is_recorded() {
 }
 
 #[tokio::test]
+async fn who_killed_is_recorded_also_when_the_end_is_heard_of_before_the_kill() {
+    for (hindsight, known) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
+        let mut world = World::new().await;
+        world.job("backup").await;
+        let fired = world.fire("backup", &["pc-1"]).await;
+        let command = next_command(&mut world.commands).await;
+        world.started(&command, "pc-1").await;
+        world
+            .finished(&command, "pc-1", -1, "", "killed by remote signal (kill.x)")
+            .await;
+        world
+            .until("it is over", async || {
+                world.execution(&fired.exec_id).await.is_final()
+            })
+            .await;
+        world.clock.advance(hindsight);
+        let kill = Subject::kill(&fired.exec_id);
+        world.bus.publish(&kill, bytes::Bytes::new()).await.unwrap();
+        // What is heard next is heard after it.
+        let next = world.fire("backup", &["pc-1"]).await;
+        next_command(&mut world.commands).await;
+        let kill = Subject::kill(&next.exec_id);
+        world.bus.publish(&kill, bytes::Bytes::new()).await.unwrap();
+        world
+            .until("the next kill is recorded", async || {
+                world.execution(&next.exec_id).await.kill.is_some()
+            })
+            .await;
+        let execution = world.execution(&fired.exec_id).await;
+        assert_eq!(execution.kill.is_some(), known, "{execution:?}");
+        let actions = world.audit_actions().await;
+        let kills = actions
+            .iter()
+            .filter(|action| *action == "execution_kill")
+            .count();
+        assert_eq!(kills, 1 + usize::from(known), "{actions:?}");
+    }
+}
+
+#[tokio::test]
 async fn killing_a_job_with_nothing_in_flight_is_fine_and_an_unknown_execution_is_not() {
     let world = World::new().await;
     world

@@ -9,6 +9,7 @@ mod documents;
 mod firing;
 mod holding;
 mod killing;
+mod pacing;
 mod params;
 mod presence;
 mod projecting;

@@ -2,12 +2,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use kanade_core::Error;
 use kanade_model::{
-    Command, ExecId, ExecutionStatus, FanoutPlan, Gate, GateState, HumanDuration, Rollout, Strategy,
-    TargetState, Wave, WaveStatus, api,
+    ExecId, ExecutionStatus, FanoutPlan, Gate, GateState, HumanDuration, Rollout, Strategy, TargetState,
+    Wave, WaveStatus, api,
 };
 use kanade_ports::{Clock, ExecutionStore, SendState};
 
-use crate::world::{World, come, id, next_command, operator};
+use crate::world::{World, come, id, next_after_a_while, next_command, operator, pass};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -58,28 +58,6 @@ async fn until_sent(world: &World, exec: &ExecId, wave: u32) {
                 .all(|send| send.state == SendState::Sent)
         })
         .await;
-}
-
-async fn pass(world: &World, seconds: u32) {
-    for _ in 0..seconds {
-        world.clock.advance(SECOND);
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// Advances until a Command comes.
-async fn next_after_a_while(world: &mut World) -> Command {
-    let mut found = None;
-    for _ in 0..100_000 {
-        if let Some(message) = come(&mut world.commands).pop() {
-            found = Some(serde_json::from_slice(&message.payload).unwrap());
-            break;
-        }
-        pass(world, 1).await;
-    }
-    found.expect("a command comes")
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
+use kanade_core::Settings;
 use kanade_model::{EventStarted, ExecutionStatus, ResultId, Subject, TargetState};
 use kanade_ports::{Clock, ExecutionStore};
 use uuid::Uuid;
@@ -115,4 +116,60 @@ async fn a_run_of_an_agent_whose_clock_is_behind_gets_its_time() {
     let took = world.clock.now().since(heard_at);
     // Its timeout is a minute.
     assert!(took >= Duration::from_secs(120), "lost after {took:?}");
+}
+
+#[tokio::test]
+async fn of_each_job_so_many_executions_are_kept_and_none_that_goes_on_is_removed() {
+    let mut world = World::with_settings(Settings {
+        keep_per_job: NonZeroU32::new(2),
+        ..Settings::default()
+    })
+    .await;
+    world.job("backup").await;
+    world.job("other").await;
+    let mut fired = vec![world.fire("backup", &["pc-1"]).await.exec_id];
+    next_command(&mut world.commands).await;
+    let other = world.fire("other", &["pc-1"]).await.exec_id;
+    next_command(&mut world.commands).await;
+    for _ in 0..5 {
+        world.clock.advance(Duration::from_secs(1));
+        fired.push(world.fire("backup", &["pc-1", "pc-2"]).await.exec_id);
+        for pc in ["pc-1", "pc-2"] {
+            let command = next_command(&mut world.commands).await;
+            world.finished(&command, pc, 0, "out", "").await;
+        }
+    }
+    let kept = async |world: &World| {
+        let mut kept = Vec::new();
+        for exec in &fired {
+            kept.push(world.store.execution(exec).await.unwrap().is_some());
+        }
+        kept
+    };
+    let wanted = [true, false, false, false, true, true];
+    world
+        .advance_until(Duration::from_secs(5), "what is too much is gone", async || {
+            kept(&world).await == wanted
+        })
+        .await;
+    world.execution(&other).await;
+    let all = kanade_ports::RunQuery {
+        limit: 99,
+        ..Default::default()
+    };
+    let runs = world.store.runs(&all).await.unwrap().items;
+    assert_eq!(runs.len(), 4, "their runs are gone with them: {runs:?}");
+    // The oldest one still runs; it goes when it is over, also after a restart.
+    world
+        .services
+        .kills
+        .execution(&fired[0], &crate::world::operator())
+        .await
+        .unwrap();
+    let world = world.restart().await;
+    world
+        .advance_until(Duration::from_secs(5), "it is gone too", async || {
+            kept(&world).await == [false, false, false, false, true, true]
+        })
+        .await;
 }

@@ -41,13 +41,37 @@ pub(crate) struct World {
     /// Retains Commands, where the deployment does.
     pub(crate) broker: Option<Arc<Broker>>,
     keeper: Arc<Keeper>,
+    settings: Settings,
     running: Running,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
-        Self::start(clock, Arc::default(), Arc::default(), None, Arc::default(), 1).await
+        Self::start(
+            clock,
+            Settings::default(),
+            Arc::default(),
+            Arc::default(),
+            None,
+            Arc::default(),
+            1,
+        )
+        .await
+    }
+
+    pub(crate) async fn with_settings(settings: Settings) -> Self {
+        let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
+        Self::start(
+            clock,
+            settings,
+            Arc::default(),
+            Arc::default(),
+            None,
+            Arc::default(),
+            1,
+        )
+        .await
     }
 
     /// A world in which a broker retains Commands.
@@ -55,6 +79,7 @@ impl World {
         let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
         Self::start(
             clock,
+            Settings::default(),
             Arc::default(),
             Arc::default(),
             Some(Arc::default()),
@@ -66,6 +91,7 @@ impl World {
 
     async fn start(
         clock: ManualClock,
+        settings: Settings,
         store: Arc<FaultyStore>,
         catalog: Arc<FaultyCatalog>,
         broker: Option<Arc<Broker>>,
@@ -86,7 +112,7 @@ impl World {
                 ..Abilities::default()
             },
         };
-        let (services, running) = Services::start(ports, Settings::default()).await;
+        let (services, running) = Services::start(ports, settings.clone()).await;
         let world = Self {
             services,
             clock,
@@ -96,6 +122,7 @@ impl World {
             commands,
             broker,
             keeper,
+            settings,
             running,
         };
         world
@@ -118,13 +145,14 @@ impl World {
             catalog,
             broker,
             keeper,
+            settings,
             running,
             ..
         } = self;
         drop(services);
         running.stop(DEADLINE).await;
         meanwhile();
-        Self::start(clock, store, catalog, broker, keeper, 2).await
+        Self::start(clock, settings, store, catalog, broker, keeper, 2).await
     }
 
     async fn bus_has_listeners(&self) -> bool {
@@ -314,6 +342,29 @@ pub(crate) async fn next_command(commands: &mut Subscription) -> Command {
     serde_json::from_slice(&message.payload).unwrap()
 }
 
+/// Lets seconds pass, one by one.
+pub(crate) async fn pass(world: &World, seconds: u32) {
+    for _ in 0..seconds {
+        world.clock.advance(Duration::from_secs(1));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Advances until a Command comes.
+pub(crate) async fn next_after_a_while(world: &mut World) -> Command {
+    let mut found = None;
+    for _ in 0..100_000 {
+        if let Some(message) = come(&mut world.commands).pop() {
+            found = Some(serde_json::from_slice(&message.payload).unwrap());
+            break;
+        }
+        pass(world, 1).await;
+    }
+    found.expect("a command comes")
+}
+
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
@@ -434,7 +485,7 @@ delegate! {
     in_flight(job: &JobId) -> Vec<ExecId>;
     live_counts() -> std::collections::BTreeMap<JobId, ports::LiveCount>;
     open_kills(limit: usize) -> Vec<Execution>;
-    open_gates(after: Option<&ports::Position>, limit: usize) -> Vec<Execution>;
+    to_steer(after: Option<&ports::Position>, limit: usize) -> Vec<Execution>;
     stale(due_before: Timestamp, limit: usize) -> Vec<ExecId>;
     target(exec: &ExecId, pc: &PcId) -> Option<ports::TargetRecord>;
     targets(query: &ports::TargetQuery) -> ports::Page<ports::TargetRecord>;

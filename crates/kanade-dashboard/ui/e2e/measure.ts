@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { launch, live, open } from './browser';
 import { Server } from './server';
+import { within } from './until';
 
 const LOADS = 7;
 const AGENTS = 2000;
@@ -19,7 +20,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await browser?.close();
+  await within('the browser is closed', browser?.close());
   await server?.stop();
   console.log(figures.join('\n'));
 });

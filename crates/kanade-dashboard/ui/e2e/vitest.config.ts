@@ -7,8 +7,11 @@ export default defineConfig({
     include: process.env.KANADE_MEASURE ? ['measure.ts'] : ['**/*.e2e.ts'],
     environment: 'node',
     fileParallelism: false,
+    // Each test is told of when it ends, and not all of them at the end.
+    reporters: ['verbose'],
     // Conditions have a deadline of their own; this only ends what hangs.
     testTimeout: 240_000,
-    hookTimeout: 120_000,
+    hookTimeout: 180_000,
+    teardownTimeout: 30_000,
   },
 });

@@ -141,11 +141,38 @@ pub(super) async fn get(
     State(store): State<Arc<dyn ExecutionStore>>,
     Path(pc): Path<PcId>,
 ) -> Result<Json<api::Agent>, Problem> {
-    let agent = store.agent(&pc).await?.ok_or_else(|| Error::NotFound {
+    let agent = store.agent(&pc).await?.ok_or_else(|| unknown(&pc))?;
+    Ok(Json(shape::agent(agent)))
+}
+
+/// Says when an agent has shown life
+///
+/// Within the last day, as this server has heard it since it started: how often in each five minutes.
+#[utoipa::path(
+    get, path = "/api/agents/{pc_id}/heartbeats", operation_id = "agent_heartbeats", tag = "agents",
+    params(("pc_id" = String, Path, description = "The agent")),
+    responses(
+        (status = 200, description = "The spans, oldest first", body = api::Heartbeats),
+        (status = 404, description = "No such agent has reported"),
+    )
+)]
+pub(super) async fn heartbeats(
+    State(app): State<App>,
+    Path(pc): Path<PcId>,
+) -> Result<Json<api::Heartbeats>, Problem> {
+    let services = &app.services;
+    if services.store.agent(&pc).await?.is_none() {
+        return Err(unknown(&pc));
+    }
+    Ok(Json(services.heartbeats.of(&pc, services.clock.now())))
+}
+
+fn unknown(pc: &PcId) -> Problem {
+    Error::NotFound {
         what: "agent",
         id: pc.to_string(),
-    })?;
-    Ok(Json(shape::agent(agent)))
+    }
+    .into()
 }
 
 /// How long a sign of life is waited for.

@@ -15,6 +15,7 @@ use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use kanade_model::{ExecId, Invalid, api::LiveEvent};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use utoipa::IntoParams;
 
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// Sent by a reader that was here before.
-const LAST_EVENT_ID: &str = "last-event-id";
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Which events are wanted.
 #[derive(Deserialize, IntoParams)]
@@ -63,9 +64,7 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let wanted = Wanted::new(filter)?;
-    let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
-        Problem::try_again("the server has too many event streams at once; try again in a few seconds")
-    })?;
+    let permit = place(&app)?;
     let returning = headers
         .contains_key(LAST_EVENT_ID)
         .then_some(LiveEvent::Lagged { missed: 0 });
@@ -82,14 +81,28 @@ pub(super) async fn events(
             Ok(written(number, &event))
         })
         .take_until(end(app.clone(), identity, closing));
+    Ok(answer(&app, events))
+}
+
+/// A place for one more stream.
+pub(super) fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
+        Problem::try_again("the server has too many event streams at once; try again in a few seconds")
+    })
+}
+
+/// The answer with these events.
+pub(super) fn answer<E>(app: &App, events: E) -> Sse<impl Stream<Item = E::Item> + use<E>>
+where
+    E: Stream<Item = Result<Event, Infallible>> + Send + 'static,
+{
     // The head of an answer leaves with the first piece of its body, and a reader wants to know at once that it hears.
     let begun = futures::stream::once(ready(Ok(Event::default().comment("following"))));
-    let events = begun.chain(events);
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(app.settings.keep_alive)))
+    Sse::new(begun.chain(events)).keep_alive(KeepAlive::new().interval(app.settings.keep_alive))
 }
 
 /// Returns when the server stops or the reader's token has ended.
-fn end(
+pub(super) fn end(
     app: App,
     identity: Option<Extension<Identity>>,
     closing: Option<Extension<Closing>>,

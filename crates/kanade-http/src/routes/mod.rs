@@ -12,6 +12,8 @@ mod groups;
 mod health;
 mod inventory;
 mod jobs;
+mod metrics;
+mod output;
 mod overview;
 mod releases;
 mod results;
@@ -81,6 +83,7 @@ impl Routes {
                 .routes(routes!(scripts::unrevoke))
                 .routes(routes!(agents::list))
                 .routes(routes!(agents::get))
+                .routes(routes!(agents::heartbeats))
                 .routes(routes!(groups::get, groups::put, groups::join))
                 .routes(routes!(groups::leave))
                 .routes(routes!(groups::list))
@@ -104,6 +107,7 @@ impl Routes {
                 .routes(routes!(overview::who_am_i))
                 .routes(routes!(overview::deployment))
                 .routes(routes!(overview::doctor))
+                .routes(routes!(metrics::metrics))
                 .routes(routes!(fleet::health))
                 .routes(routes!(fleet::broker))
                 .routes(routes!(audit::list))
@@ -114,7 +118,9 @@ impl Routes {
                 .routes(routes!(agents::ping))
                 .routes(routes!(agents::logs)),
             uploads: OpenApiRouter::default().routes(routes!(releases::publish)),
-            streams: OpenApiRouter::default().routes(routes!(events::events)),
+            streams: OpenApiRouter::default()
+                .routes(routes!(events::events))
+                .routes(routes!(output::follow)),
             gateway: OpenApiRouter::default()
                 .routes(routes!(gateway::connect))
                 .routes(routes!(gateway::release)),

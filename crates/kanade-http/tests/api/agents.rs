@@ -148,3 +148,22 @@ async fn a_log_that_does_not_come_in_time_is_a_gateway_timeout() {
         "agent `pc-1` did not send its log within 10s"
     );
 }
+
+#[tokio::test]
+async fn when_an_agent_has_shown_life_can_be_asked() {
+    let world = World::new().await;
+    world.agent("pc-1").await;
+    let found = world.get("/api/agents/pc-1/heartbeats").send().await.expect(200);
+    has_fields(&found, &["pc_id", "from", "span_secs", "counts"]);
+    assert_eq!(
+        (&found["pc_id"], &found["span_secs"]),
+        (&json!("pc-1"), &json!(300))
+    );
+    let counts: Vec<u64> = serde_json::from_value(found["counts"].clone()).unwrap();
+    assert!(counts.iter().sum::<u64>() >= 1, "{counts:?}");
+    world
+        .get("/api/agents/nobody/heartbeats")
+        .send()
+        .await
+        .problem(404);
+}

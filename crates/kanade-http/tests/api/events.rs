@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 use crate::world::{DEADLINE, World, has_fields};
 
 /// A reader of events.
-struct Events {
+pub(crate) struct Events {
     body: BodyDataStream<axum::body::Body>,
     text: String,
 }
 
 #[derive(Debug)]
-struct Event {
-    id: String,
-    name: String,
-    data: Value,
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 impl Events {
@@ -30,7 +30,7 @@ impl Events {
         Self::of(response)
     }
 
-    fn of(response: Response) -> Self {
+    pub(crate) fn of(response: Response) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
@@ -40,7 +40,7 @@ impl Events {
     }
 
     /// The next event or comment as it came, but for the one that every stream begins with; none at the end.
-    async fn block(&mut self) -> Option<String> {
+    pub(crate) async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -56,7 +56,7 @@ impl Events {
     }
 
     /// The next event, while time passes.
-    async fn next(&mut self, world: &World) -> Event {
+    pub(crate) async fn next(&mut self, world: &World) -> Event {
         let passing = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -82,7 +82,7 @@ impl Events {
         }
     }
 
-    async fn ends(&mut self) {
+    pub(crate) async fn ends(&mut self) {
         let end = tokio::time::timeout(DEADLINE, self.block())
             .await
             .expect("the stream ends");

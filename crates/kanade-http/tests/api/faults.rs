@@ -128,7 +128,7 @@ delegate! {
     in_flight(job: &JobId) -> Vec<ExecId>;
     live_counts() -> BTreeMap<JobId, LiveCount>;
     open_kills(limit: usize) -> Vec<Execution>;
-    open_gates(after: Option<&Position>, limit: usize) -> Vec<Execution>;
+    to_steer(after: Option<&Position>, limit: usize) -> Vec<Execution>;
     stale(due_before: Timestamp, limit: usize) -> Vec<ExecId>;
     target(exec: &ExecId, pc: &PcId) -> Option<TargetRecord>;
     targets(query: &TargetQuery) -> Page<TargetRecord>;

@@ -78,3 +78,29 @@ async fn a_stranger_is_not_told_what_is_wrong() {
             .contains("not available")
     );
 }
+
+#[tokio::test]
+async fn what_happened_and_what_goes_on_can_be_scraped() {
+    let world = World::new().await;
+    let counted = async |line: &str| {
+        let answer = world.get("/metrics").send().await;
+        let kind = answer.header("content-type").unwrap().to_owned();
+        assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+        let text = answer.text().to_owned();
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let found = text.lines().find_map(|found| found.strip_prefix(line));
+        found
+            .unwrap_or_else(|| panic!("{line} is there: {text}"))
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(counted("kanade_executions_fired_total").await, "0");
+    world.job("backup").await;
+    world.fire("backup", &["pc-1"]).await;
+    assert_eq!(counted("kanade_executions_fired_total").await, "1");
+    assert_eq!(counted("kanade_executions{status=\"pending\"}").await, "1");
+    assert_eq!(counted("kanade_records_removed_total{kind=\"runs\"}").await, "0");
+    assert_eq!(counted("kanade_agents{state=\"active\"}").await, "0");
+    world.store.fail_reads(Some(ErrorKind::Unavailable));
+    world.get("/metrics").send().await.problem(503);
+}

@@ -24,6 +24,7 @@ mod jobs_documents;
 mod limits;
 mod log;
 mod openapi;
+mod output;
 mod overview;
 mod pages;
 mod paging;

@@ -7,7 +7,7 @@ use kanade_model::{
     TargetState, Timestamp,
 };
 use kanade_ports::{
-    Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Forget, Hold, KeyRecord, Needs, Order, Output,
+    Agent, AuditRecord, DeadLetterRecord, Execution, Facts, Forget, KeyRecord, Needs, Order, Output,
     Position, Run, RunFilter, ScheduleCursor, Send, SendState, SlotRecord, TargetRecord, WorkingSet,
 };
 use uuid::Uuid;
@@ -21,7 +21,7 @@ pub(super) enum ExecutionList {
     /// With a kill that is not settled, by the time of the kill.
     OpenKill,
     /// With a gate that holds sends back, by the time they were fired.
-    OpenGate,
+    ToSteer,
     /// Pending ones that nothing holds, by the time their last send is due.
     Pending,
     /// Final ones by the time they finished.
@@ -387,8 +387,8 @@ fn execution_places(row: &Execution) -> Vec<(ExecutionList, Position)> {
     if let Some(kill) = row.kill.as_ref().filter(|kill| !kill.settled) {
         places.push((ExecutionList::OpenKill, place(kill.at, &row.exec_id)));
     }
-    if row.hold() == Some(Hold::Gate) {
-        places.push((ExecutionList::OpenGate, fired));
+    if row.is_to_be_steered() {
+        places.push((ExecutionList::ToSteer, fired));
     }
     if row.status == ExecutionStatus::Pending && row.hold().is_none() {
         places.push((ExecutionList::Pending, place(row.last_due_at, &row.exec_id)));

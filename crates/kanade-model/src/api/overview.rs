@@ -6,6 +6,18 @@ use serde::{Deserialize, Serialize};
 use crate::{GroupName, PcId, Timestamp};
 
 body! {
+    /// How often an agent showed life within the last day, or since the server started where that is less.
+    pub struct Heartbeats {
+        /// The agent.
+        pub pc_id: PcId,
+        /// When the first span begins.
+        pub from: Timestamp,
+        /// The length of each span, in seconds.
+        pub span_secs: u32,
+        /// How often it was heard in each span; the last one goes on.
+        pub counts: Vec<u16>,
+    }
+
     /// A group of agents.
     pub struct Group {
         /// Its name.

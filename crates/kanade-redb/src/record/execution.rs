@@ -1,7 +1,7 @@
 //! Executions, their orders, targets and sends.
 
 use kanade_model::{ExecId, ExecutionStatus, JobId, PcId, SendId, TargetState};
-use kanade_ports::{Execution, Hold, Order, Send, SendState, TargetRecord};
+use kanade_ports::{Execution, Order, Send, SendState, TargetRecord};
 use redb::TableDefinition;
 
 use crate::{
@@ -36,8 +36,8 @@ impl Record for Execution {
         if let Some(kill) = self.kill.as_ref().filter(|kill| !kill.settled) {
             places.push(open_kills().name().moment(kill.at));
         }
-        if self.hold() == Some(Hold::Gate) {
-            places.push(open_gates().name().moment(at));
+        if self.is_to_be_steered() {
+            places.push(to_steer().name().moment(at));
         }
         if status == ExecutionStatus::Pending && self.hold().is_none() {
             places.push(pending().name().moment(self.last_due_at));
@@ -93,7 +93,7 @@ pub(crate) fn open_kills() -> List {
 }
 
 /// Executions with a gate that holds sends back, by the time they were fired.
-pub(crate) fn open_gates() -> List {
+pub(crate) fn to_steer() -> List {
     List::by_moment(Key::list(8))
 }
 

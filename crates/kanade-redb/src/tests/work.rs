@@ -110,6 +110,7 @@ pub(super) fn sets(step: usize) -> Vec<ChangeSet> {
             run_within_secs: 600,
         },
         targets: targets.to_vec(),
+        pace: kanade_ports::Pace::default(),
         sends: vec![Send {
             send_id,
             exec_id: exec_id.clone(),

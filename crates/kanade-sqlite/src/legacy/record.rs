@@ -101,6 +101,9 @@ fn execution(fields: &mut Fields<'_, '_>) -> Result<LegacyRecord, String> {
         pause_reason: None,
         aborted_at: None,
         aborted_by: None,
+        max_parallel: None,
+        retry: None,
+        parked_count: None,
         waves: Vec::new(),
     }))
 }

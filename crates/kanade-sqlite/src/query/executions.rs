@@ -92,14 +92,14 @@ pub(crate) async fn open_kills(conn: &mut SqliteConnection, limit: usize) -> Res
         .await
 }
 
-pub(crate) async fn open_gates(
+pub(crate) async fn to_steer(
     conn: &mut SqliteConnection,
     after: Option<&Position>,
     limit: usize,
 ) -> Result<Vec<Execution>, Fault> {
     let (at, id) = behind(after);
     Statement::select::<Execution>(
-        "WHERE held = 1 AND (initiated_at, exec_id) > (?1, ?2) ORDER BY initiated_at, exec_id LIMIT ?3",
+        "WHERE held IN (1, 3) AND (initiated_at, exec_id) > (?1, ?2) ORDER BY initiated_at, exec_id LIMIT ?3",
     )
     .with(at)
     .with(id)

@@ -97,8 +97,8 @@ async fn a_list_is_a_range_of_the_index_that_is_made_for_it() {
         ),
         (
             "executions",
-            "held = 1",
-            "executions_with_open_gate ((initiated_at,exec_id)>",
+            "held IN (1, 3)",
+            "executions_to_steer ((initiated_at,exec_id)>",
         ),
         ("sends", "state = 'due'", "sends_due ((due_at,send_id)>"),
         (
@@ -296,7 +296,7 @@ async fn ask_everything(world: &World) {
     store.in_flight(&job()).await.unwrap();
     store.live_counts().await.unwrap();
     store.open_kills(10).await.unwrap();
-    store.open_gates(after.as_ref(), 10).await.unwrap();
+    store.to_steer(after.as_ref(), 10).await.unwrap();
     store.stale(at(9), 10).await.unwrap();
     store.target(&exec(1), &pc(1)).await.unwrap();
     store.unfinished(&pc(1), at(9), 10).await.unwrap();

@@ -105,6 +105,7 @@ pub(super) fn fire(number: usize, targets: usize) -> ChangeSet {
             })
             .collect(),
         sends,
+        pace: kanade_ports::Pace::default(),
     })))
 }
 

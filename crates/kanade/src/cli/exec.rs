@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Context,
     failure::{Done, Failure},
+    follow,
     output::Output,
     watch::{self, Watching},
     when,
@@ -24,10 +25,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Fire a job
 ///
 /// With --watch it stays until every target has its end, tells failures as they come, and ends with exit code 0 if
-/// all have succeeded.
+/// all have succeeded. With --follow it also prints what the runs print, as it comes; of several, each line says whose it is.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kanade exec backup --all --watch\n  kanade exec backup --group servers --jitter 5m\n  \
+    after_help = "Examples:\n  kanade exec backup --all --watch\n  kanade exec backup --pc web-1 --follow\n  kanade exec backup --group servers --jitter 5m\n  \
                         kanade exec update --wave canary=0s --wave servers=2h\n  \
                         kanade exec update --wave canary=0s --wave servers=0s --proceed-if 0.9=30m\n  \
                         kanade exec deploy --all --param region=eu --param-file token=token.txt"
@@ -51,6 +52,9 @@ pub(crate) struct Exec {
     param_files: Vec<ParamFileArgument>,
     #[command(flatten)]
     watching: Watching,
+    /// Stay until every target has its end, and print what the runs print
+    #[arg(long, conflicts_with = "watch")]
+    follow: bool,
 }
 
 /// At whom it is aimed.
@@ -219,6 +223,11 @@ fn twice(name: &str) -> Failure {
 
 pub(super) async fn run(exec: Exec, context: &Context) -> Done {
     let fired = fire(&context.client, &context.out, &exec.job, &exec.plan()?).await?;
+    if exec.follow {
+        // Standard output is for what the runs print.
+        context.out.note(&told(&fired));
+        return follow::execution(&fired.exec_id, &exec.watching, context).await;
+    }
     if !exec.watching.wanted() {
         return context.out.show(&fired, told);
     }
@@ -350,6 +359,7 @@ mod tests {
             (&["--pc", "a b"], "pc id"),
             (&["--all", "--jitter", "5"], "duration"),
             (&["--all", "--watch-timeout", "5m"], "--watch"),
+            (&["--all", "--watch", "--follow"], "cannot be used with"),
         ] {
             let error = Line::try_parse_from(["exec", "backup"].iter().chain(arguments)).unwrap_err();
             assert!(error.to_string().contains(told), "{arguments:?}: {error}");

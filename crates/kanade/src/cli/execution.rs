@@ -213,6 +213,20 @@ fn lines(detail: &api::ExecutionDetail, now: Timestamp) -> Vec<(&'static str, Ce
             format!("{} by {}", moment(execution.initiated_at), execution.initiated_by).into(),
         ),
     ];
+    if let Some(most) = execution.max_parallel {
+        lines.push(("at once", format!("{most} at most").into()));
+    }
+    if let Some(retry) = &execution.retry {
+        let (most, backoff) = (retry.max_attempts, retry.backoff);
+        lines.push((
+            "retries",
+            format!("{most} attempts, {backoff} apart at first").into(),
+        ));
+    }
+    if let Some(parked) = execution.parked_count {
+        let text = format!("{parked} for others to finish, or for their next attempt");
+        lines.push(("waiting", Cell::toned(text, Tone::Odd)));
+    }
     for (name, text) in &detail.params {
         let text = text.as_deref().unwrap_or("•••");
         lines.push(("param", format!("{name}={text}").into()));
@@ -261,7 +275,14 @@ pub(super) fn target_row(target: &api::ExecutionTarget, now: Timestamp) -> Vec<C
             .started_at
             .map_or_else(|| "-".into(), |at| took(at, target.finished_at)),
         match (&target.detail, target.state) {
+            (Some(detail), TargetState::Waiting) if target.due_at > now => {
+                let due = when::relative(target.due_at, now);
+                format!("{detail}; attempt {} is due {due}", target.attempt).into()
+            }
             (Some(detail), _) => detail.into(),
+            (None, state) if target.attempt > 1 && state != TargetState::Waiting => {
+                format!("attempt {}", target.attempt).into()
+            }
             (None, TargetState::Waiting) if target.due_at > now => {
                 format!("due {}", when::relative(target.due_at, now)).into()
             }

@@ -13,6 +13,7 @@ mod exec;
 mod execution;
 mod failure;
 mod files;
+mod follow;
 mod freeze;
 mod group;
 mod import;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::Args;
 use futures::TryStreamExt;
 use kanade_client::Items;
-use kanade_model::Timestamp;
+use kanade_model::{OutputStream, Timestamp};
 use serde::Serialize;
 
 use super::{
@@ -119,6 +119,23 @@ impl Output {
     pub(super) fn json(&self, value: &impl Serialize) -> Done {
         let text = serde_json::to_string_pretty(value).expect("answers have string keys only");
         self.line(&text)
+    }
+
+    /// A value on a line of its own.
+    pub(super) fn json_line(&self, value: &impl Serialize) -> Done {
+        let text = serde_json::to_string(value).expect("answers have string keys only");
+        self.line(&text)
+    }
+
+    /// Prints what a run has printed, to the same output.
+    pub(super) fn print(&self, stream: OutputStream, text: &str) -> Done {
+        if text.is_empty() {
+            return Ok(());
+        }
+        match stream {
+            OutputStream::Stdout => self.raw(text.as_bytes()),
+            OutputStream::Stderr => Ok(io::stderr().lock().write_all(text.as_bytes())?),
+        }
     }
 
     /// Shows an answer: as JSON, or as `people` put it.

@@ -2,12 +2,14 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use kanade_client::{Outcome, RunQuery};
-use kanade_model::{ResultId, RunState, Timestamp, api};
+use kanade_model::{OutputStream, ResultId, RunState, Timestamp, api};
+use serde_json::json;
 
 use super::{
     Context,
     execution::{exit_code, took},
     failure::Done,
+    follow,
     output::{Output, Paging, ago},
     table::{Cell, shortened},
     when,
@@ -32,6 +34,20 @@ pub(crate) enum ResultCommand {
     Show {
         /// The run
         result_id: ResultId,
+    },
+    /// Print what a run has printed: standard output and standard error each to its own
+    ///
+    /// With --follow it begins with what is kept of a run that goes on, stays until the run ends, and ends with exit code 0
+    /// if it has succeeded.
+    #[command(
+        after_help = "Examples:\n  kanade results output 018f… > log.txt\n  kanade results output 018f… --follow"
+    )]
+    Output {
+        /// The run
+        result_id: ResultId,
+        /// Stay until the run ends, and print what comes
+        #[arg(long)]
+        follow: bool,
     },
 }
 
@@ -112,6 +128,23 @@ pub(super) async fn run(command: ResultCommand, context: &Context) -> Done {
             context
                 .out
                 .show(&run, |run| detail(run, when::now(), &context.out))
+        }
+        ResultCommand::Output {
+            result_id,
+            follow: true,
+        } => follow::run(result_id, context).await,
+        ResultCommand::Output { result_id, .. } => {
+            let run = context.client.result(result_id).await?;
+            if run.finished_at.is_none() && run.state == Some(RunState::Running) {
+                context.out.note("it goes on: --follow prints what it prints");
+            }
+            if context.out.is_json() {
+                return context
+                    .out
+                    .json(&json!({"stdout": run.stdout, "stderr": run.stderr}));
+            }
+            context.out.print(OutputStream::Stdout, &run.stdout)?;
+            context.out.print(OutputStream::Stderr, &run.stderr)
         }
     }
 }

@@ -19,8 +19,8 @@ use super::{
     when,
 };
 
-pub(super) use follow::counts;
-use follow::{Ending, Follow};
+use follow::Follow;
+pub(super) use follow::{Ending, counts, ending};
 pub(super) use progress::Progress;
 pub(super) use pulse::{Beat, Pulse};
 
@@ -53,7 +53,14 @@ pub(super) async fn execution(exec: &ExecId, watching: &Watching, context: &Cont
     if context.out.is_json() {
         context.out.json(&context.client.execution(exec).await?)?;
     } else {
-        context.out.line(&summary(&execution, ending, context))?;
+        let tone = if ending == Ending::AllSucceeded {
+            Tone::Good
+        } else {
+            Tone::Bad
+        };
+        context.out.line(&told(&execution, ending, |counts| {
+            context.out.toned(counts, tone)
+        }))?;
     }
     match ending {
         Ending::AllSucceeded => Ok(()),
@@ -125,7 +132,7 @@ async fn follow(
                 told?;
             }
         }
-        if let Some(ending) = follow::ending(&execution) {
+        if let Some(ending) = ending(&execution) {
             let hidden = follow.hidden(&execution);
             if hidden > 0 {
                 let show = format!("`kanade executions show {exec} --targets` shows all");
@@ -180,13 +187,13 @@ fn words(state: TargetState) -> String {
     state.as_str().replace('_', " ")
 }
 
-fn summary(execution: &api::Execution, ending: Ending, context: &Context) -> String {
-    let tone = if ending == Ending::AllSucceeded {
-        Tone::Good
-    } else {
-        Tone::Bad
-    };
-    let counts = context.out.toned(&counts(execution), tone);
+/// How an execution has ended, in a sentence.
+pub(super) fn summary(execution: &api::Execution, ending: Ending) -> String {
+    told(execution, ending, str::to_owned)
+}
+
+fn told(execution: &api::Execution, ending: Ending, toned: impl Fn(&str) -> String) -> String {
+    let counts = toned(&counts(execution));
     let took = execution
         .finished_at
         .map(|at| format!(" in {}", when::span(at.since(execution.initiated_at))));

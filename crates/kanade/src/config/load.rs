@@ -165,6 +165,7 @@ impl Config {
             kill_repeat: self.kill.repeat.0,
             kill_window: self.kill.window.0,
             keep_executions: self.retention.executions.0,
+            keep_per_job: self.retention.executions_per_job,
             keep_audit: self.retention.audit.0,
             keep_keys: self.retention.idempotency_keys.0,
             history_required: self.catalog == Catalog::Nats,

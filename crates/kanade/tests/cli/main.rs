@@ -6,6 +6,7 @@
 mod apply;
 mod ask;
 mod double;
+mod follow;
 mod import;
 mod lists;
 mod machine;

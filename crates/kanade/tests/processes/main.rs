@@ -7,6 +7,7 @@ mod crash;
 mod end_to_end;
 mod fleet;
 mod limits;
+mod live;
 mod nats;
 mod net;
 mod remote;

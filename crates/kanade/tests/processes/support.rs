@@ -94,12 +94,16 @@ pub(crate) struct Host {
 impl Host {
     /// The program, started on this machine with nothing of the test's own settings.
     pub(crate) fn kanade(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_kanade");
+        self.program(Path::new(env!("CARGO_BIN_EXE_kanade")))
+    }
+
+    /// As [`kanade`](Self::kanade), from this file.
+    pub(crate) fn program(&self, program: &Path) -> Command {
         let mut command = match &self.namespace {
             None => Command::new(program),
             Some(namespace) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, program]);
+                command.args(["netns", "exec", namespace]).arg(program);
                 command
             }
         };

@@ -110,6 +110,7 @@ impl Exec {
                 due_at: secs(wave.due_at),
                 counts: Self::count(self.of_wave(number)),
                 owed: u32::try_from(self.owed(number)).expect("a few"),
+                parked: 0,
                 sent_at: wave.sent_at.map(secs),
                 gate: gate.map(|(gate, wanted)| GateRecord {
                     wanted,
@@ -134,6 +135,7 @@ impl Exec {
             state: target.state,
             send_id: target.by.map(|by| super::super::world::send(exec, by)),
             request_id: request(exec, target.by.unwrap_or(pc)),
+            attempt: 1,
             wave: target.wave,
             due_at: secs(target.due_at),
             run: target.run.map(|run| run.id()),
@@ -295,7 +297,7 @@ pub(super) async fn work(store: &dyn ExecutionStore, model: &Model, turn: usize)
 }
 
 async fn live(store: &dyn ExecutionStore, model: &Model) -> Checked {
-    let found = store.open_gates(None, MANY).await.unwrap();
+    let found = store.to_steer(None, MANY).await.unwrap();
     let wanted = model.execution_records(|of| of.held() == Some(Held::Gate));
     same_by_time("open gates", found, wanted, |of| of.initiated_at)?;
 

@@ -86,7 +86,7 @@ enum Way {
 fn settings() -> Settings {
     Settings {
         command_ttl: Duration::from_secs(300),
-        gates_every: Duration::from_secs(5),
+        steer_every: Duration::from_secs(5),
         ..Settings::default()
     }
 }

@@ -40,7 +40,7 @@ export const queries = {
         );
         // Servers may tell of the waves beside the execution or in it.
         const beside = (detail as { waves?: ExecutionWave[] }).waves;
-        const execution: Execution = detail.execution;
+        const execution: Execution & { params?: Record<string, string | null> } = { ...detail.execution, ...(detail.params ? { params: detail.params } : {}) };
         return beside === undefined ? execution : { ...execution, waves: beside };
       },
     }),
@@ -92,6 +92,13 @@ export const queries = {
     queryOptions({
       queryKey: ['agent', id],
       queryFn: ({ signal }) => body(api.GET('/api/agents/{pc_id}', { params: { path: { pc_id: id } }, signal })),
+    }),
+  agentHeartbeats: (id: string) =>
+    queryOptions({
+      queryKey: ['heartbeats', id],
+      // What is shown are spans of minutes: no event is worth asking again for.
+      refetchInterval: 60_000,
+      queryFn: ({ signal }) => body(api.GET('/api/agents/{pc_id}/heartbeats', { params: { path: { pc_id: id } }, signal })),
     }),
   agentGroups: (id: string) =>
     queryOptions({

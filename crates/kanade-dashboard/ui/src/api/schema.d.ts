@@ -216,6 +216,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/{pc_id}/heartbeats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Says when an agent has shown life
+         * @description Within the last day, as this server has heard it since it started: how often in each five minutes.
+         */
+        get: operations["agent_heartbeats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents/{pc_id}/logs": {
         parameters: {
             query?: never;
@@ -856,6 +876,32 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/results/{result_id}/output": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows the output of a run
+         * @description The name of an event is its type, its data a JSON object. `output` is a piece of what was printed: of a run that goes
+         *     on, what the server has heard of it, then what comes, with at most 64 KiB a second; of one that has ended, its stored
+         *     output. Where `dropped` is not 0, so many bytes are missing before this piece. `end` is the last event; the result is
+         *     what counts, and where `complete` is false it may have more.
+         *
+         *     A reader that comes back says with `Last-Event-ID` where it was and is told what follows, as far as that is kept. One that
+         *     comes back after the `end` is answered 204, which ends an `EventSource`.
+         */
+        get: operations["follow_output"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/run": {
         parameters: {
             query?: never;
@@ -1187,6 +1233,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Counts what happened since the start, and what goes on
+         * @description In the text format of OpenMetrics, which Prometheus reads. Counters begin at zero with the server. Nothing here names
+         *     a job or an agent.
+         */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -1453,6 +1520,12 @@ export interface components {
         Execute: {
             /** @description Working directory on the agent. */
             cwd?: string | null;
+            /**
+             * Format: int32
+             * @description At most so many agents at once for one execution; all at once when unset.
+             */
+            max_parallel?: number | null;
+            retry?: components["schemas"]["Retry"] | null;
             /** @description The account to run as. */
             run_as?: components["schemas"]["RunAs"];
             /** @description The text the interpreter gets. */
@@ -1484,11 +1557,22 @@ export interface components {
             killed_at?: components["schemas"]["Timestamp"] | null;
             /** @description Who killed it. */
             killed_by?: string | null;
+            /**
+             * Format: int32
+             * @description At most so many of its agents at once; missing when there is no limit.
+             */
+            max_parallel?: number | null;
+            /**
+             * Format: int32
+             * @description How many agents wait for others to finish or for their next attempt; missing when none does.
+             */
+            parked_count?: number | null;
             /** @description Why it is paused, where that is known. */
             pause_reason?: string | null;
             paused_at?: components["schemas"]["Timestamp"] | null;
             /** @description Who paused it; `gate` when a gate did. */
             paused_by?: string | null;
+            retry?: components["schemas"]["Retry"] | null;
             /** @description Where it stands. */
             status: components["schemas"]["ExecutionStatus"];
             /**
@@ -1528,6 +1612,11 @@ export interface components {
         ExecutionStatus: "pending" | "running" | "completed" | "killed" | "expired";
         /** @description Where an execution stands on one agent. */
         ExecutionTarget: {
+            /**
+             * Format: int32
+             * @description The number of the attempt that this is about, from 1.
+             */
+            attempt?: number;
             /** @description Why it was refused, in words. */
             detail?: string | null;
             /** @description When its Command is (or was) due. */
@@ -1714,6 +1803,20 @@ export interface components {
             os_family?: string | null;
             /** @description The agent. */
             pc_id: components["schemas"]["PcId"];
+        };
+        /** @description How often an agent showed life within the last day, or since the server started where that is less. */
+        Heartbeats: {
+            /** @description How often it was heard in each span; the last one goes on. */
+            counts: number[];
+            /** @description When the first span begins. */
+            from: components["schemas"]["Timestamp"];
+            /** @description The agent. */
+            pc_id: components["schemas"]["PcId"];
+            /**
+             * Format: int32
+             * @description The length of each span, in seconds.
+             */
+            span_secs: number;
         };
         /** @description Why a schedule is held. */
         Held: {
@@ -1936,6 +2039,45 @@ export interface components {
          * @enum {string}
          */
         Mode: "every_tick" | "once_per_pc" | "once_per_target";
+        /** @description One event of `GET /api/results/{result_id}/output`. The SSE event name is the `type`. */
+        OutputEvent: {
+            /**
+             * Format: int64
+             * @description How many bytes of text are missing on this stream right before this one.
+             */
+            dropped: number;
+            /**
+             * Format: int64
+             * @description Counts the pieces; some may be missing.
+             */
+            seq: number;
+            /** @description Where it was printed. */
+            stream: components["schemas"]["OutputStream"];
+            /** @description The text, cut between characters; empty where only a gap is told. */
+            text: string;
+            /** @enum {string} */
+            type: "output";
+        } | {
+            /** @description Whether everything that was printed has been told. If not, the result has the output, as far as it is kept. */
+            complete: boolean;
+            /**
+             * Format: int32
+             * @description The exit code; null where none is known.
+             */
+            exit_code?: number | null;
+            finished_at?: components["schemas"]["Timestamp"] | null;
+            /** @description The run. */
+            result_id: components["schemas"]["ResultId"];
+            /** @description Where it stands. */
+            state: components["schemas"]["RunState"];
+            /** @enum {string} */
+            type: "end";
+        };
+        /**
+         * @description Which output of a script.
+         * @enum {string}
+         */
+        OutputStream: "stdout" | "stderr";
         /**
          * @description What a slot does while an earlier firing of its schedule is not over.
          * @enum {string}
@@ -2046,6 +2188,21 @@ export interface components {
          * @description Names one run (the wire calls a run a result).
          */
         ResultId: string;
+        /**
+         * @description How a run that fails is tried again. Only a script that ended by itself is: one that was killed, ran out of its
+         *     time or is lost is not.
+         */
+        Retry: {
+            /** @description The time from the end of the first attempt to the second. It doubles with each further one, up to an hour. */
+            backoff?: components["schemas"]["HumanDuration"];
+            /**
+             * Format: int32
+             * @description How often it is run on an agent, the first time included; 2 to 20.
+             */
+            max_attempts: number;
+            /** @description The exit codes that are tried again; every one but 0 when there are none. */
+            on?: number[];
+        };
         /** @description The answer to a rollout. */
         RolledOut: {
             jitter?: components["schemas"]["HumanDuration"] | null;
@@ -3427,6 +3584,75 @@ export interface operations {
             };
             /** @description No token, or one that is not accepted */
             401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    agent_heartbeats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The agent */
+                pc_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The spans, oldest first */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Heartbeats"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such agent has reported */
+            404: {
                 headers: {
                     /** @description The id of the request, as in the server's log */
                     "x-request-id"?: string;
@@ -6634,6 +6860,98 @@ export interface operations {
             };
         };
     };
+    follow_output: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The id of the last event that was read */
+                "Last-Event-ID"?: string | null;
+            };
+            path: {
+                /** @description The run */
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events until the run ends, the reader goes, its token ends or the server stops */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["OutputEvent"];
+                };
+            };
+            /** @description The reader has had the end */
+            204: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no event with this id */
+            400: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such run */
+            404: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     run: {
         parameters: {
             query?: never;
@@ -8075,6 +8393,61 @@ export interface operations {
                 };
                 content: {
                     "text/plain": string;
+                };
+            };
+            /** @description Any other error */
+            default: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One line each */
+            200: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/openmetrics-text": string;
+                };
+            };
+            /** @description No token, or one that is not accepted */
+            401: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server or a part of it cannot do this now; with `Retry-After`, nothing was done */
+            503: {
+                headers: {
+                    /** @description The id of the request, as in the server's log */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Any other error */

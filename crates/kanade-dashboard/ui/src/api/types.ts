@@ -18,6 +18,7 @@ export type Ready = Schemas['Ready'];
 export type Problem = Schemas['Problem'];
 export type DisplayField = Schemas['DisplayField'];
 export type LiveEvent = Schemas['LiveEvent'];
+export type OutputEvent = Schemas['OutputEvent'];
 
 export type ExecutionWave = Schemas['ExecutionWave'];
 export type Execution = Schemas['Execution'];

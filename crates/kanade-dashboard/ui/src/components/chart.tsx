@@ -39,7 +39,7 @@ export default function Chart({ buckets, onPick, height = 170 }: { buckets: Buck
       {
         width: element.clientWidth || 400,
         height,
-        padding: [10, 8, 0, 0],
+        padding: [10, 20, 2, 0],
         legend: { show: false },
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
         scales: { x: { time: true, range: (_, min, max) => [min, max + (max - min) / Math.max(1, data.current[0].length - 1)] }, y: { range: (_, __, max) => [0, Math.max(4, max * 1.1)] } },

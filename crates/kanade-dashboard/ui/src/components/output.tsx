@@ -64,7 +64,7 @@ export function Output({ run, height }: { run: Run; height: string }) {
         </Tooltip>
       </Group>
       {text === ''
-        ? <div className="out" style={{ minHeight: 120 }}><Empty title={run.finished_at ? `Nothing on ${which}` : 'Nothing yet'}>{run.finished_at ? 'The run printed nothing there.' : 'The output shows when the run has ended.'}</Empty></div>
+        ? <div className="out" style={{ minHeight: 120 }}><Empty title={run.finished_at ? `Nothing on ${which}` : 'Nothing yet'}>{run.finished_at ? 'The run printed nothing there.' : 'What it prints shows here as it comes.'}</Empty></div>
         : <Lines key={`${which}${wrap}`} parsed={parsed} wrap={wrap} hits={hits} current={current} height={height} follow={!run.finished_at} label={which} />}
     </div>
   );

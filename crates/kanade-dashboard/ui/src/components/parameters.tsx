@@ -32,6 +32,11 @@ export function valuesOf(parameters: Parameter[]): Values {
   return values;
 }
 
+/** What it is for and what fits. That is the server's to check: its regular expressions are not a browser's. */
+function about({ description, pattern }: Parameter): string | undefined {
+  return [description, pattern === undefined ? undefined : `Matches ${pattern}`].filter(Boolean).join('. ') || undefined;
+}
+
 interface Props {
   parameters: Parameter[];
   values: Values;
@@ -51,7 +56,7 @@ export function ParameterFields({ parameters, values, onChange, wrong }: Props) 
       {parameters.map((parameter) => {
         const { name } = parameter;
         const common = {
-          label: name, description: parameter.description, required: parameter.required ?? false, size: 'xs' as const,
+          label: name, description: about(parameter), required: parameter.required ?? false, size: 'xs' as const,
           error: wrong === `params.${name}` ? 'The server does not take this value' : undefined,
         };
         const value = values[name];
@@ -72,7 +77,7 @@ export function ParameterFields({ parameters, values, onChange, wrong }: Props) 
         if (parameter.secret) {
           return <PasswordInput key={name} {...common} value={String(value ?? '')} autoComplete="off" onChange={(event) => set(name, event.currentTarget.value)} />;
         }
-        return <TextInput key={name} {...common} value={String(value ?? '')} pattern={parameter.pattern} onChange={(event) => set(name, event.currentTarget.value)} />;
+        return <TextInput key={name} {...common} value={String(value ?? '')} onChange={(event) => set(name, event.currentTarget.value)} />;
       })}
       <Text size="xs" c="var(--kn-faint)">The script reads each as an environment variable, <span className="kn-mono">KANADE_PARAM_…</span></Text>
     </fieldset>

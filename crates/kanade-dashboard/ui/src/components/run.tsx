@@ -9,6 +9,7 @@ import { queries } from '../api/queries';
 import type { Run } from '../api/types';
 import { TARGET, lookOf } from '../lib/states';
 import { duration } from '../lib/time';
+import { useOutput } from '../live/output';
 import { AgentLink, ExecutionLink, JobLink } from './link';
 import { Output } from './output';
 import { State } from './state';
@@ -46,11 +47,17 @@ export function RunView({ id, height, link = false }: { id: string; height: stri
             />
             {link ? <Anchor component={Link} to={`/runs/${id}`} size="sm" style={{ whiteSpace: 'nowrap' }}>Own page</Anchor> : null}
           </Group>
-          <Output run={run} height={height} />
+          <Printing run={run} height={height} />
         </div>
       )}
     </Answer>
   );
+}
+
+/** The output: as it comes while the run goes on, then that of its result. */
+function Printing({ run, height }: { run: Run; height: string }) {
+  const live = useOutput(run.result_id, !run.finished_at);
+  return <Output run={live && !run.finished_at ? { ...run, ...live } : run} height={height} />;
 }
 
 function Span({ run }: { run: Run }) {

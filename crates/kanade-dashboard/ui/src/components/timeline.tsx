@@ -4,10 +4,10 @@ import { useVirtualizer } from '@tanstack/react-virtual';
 import { memo, useCallback, useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from 'react';
 
 import type { Execution, Target } from '../api/types';
-import { OUTCOMES, RECEIPT, TARGET, WAVE, lookOf } from '../lib/states';
+import { GATE, OUTCOMES, RECEIPT, TARGET, WAVE, lookOf } from '../lib/states';
 import { absolute, duration } from '../lib/time';
 import { barsOf, boundsOf, byWave, place, tickLabel, ticksOf, type Bounds } from '../lib/timeline';
-import { count, plural } from '../lib/format';
+import { count, plural, share } from '../lib/format';
 import { Glyph } from './state';
 import { useNow, useZone } from './time';
 
@@ -39,6 +39,9 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
   const killed = execution.killed_at ? Date.parse(execution.killed_at) : null;
   const whole = useMemo(() => boundsOf(fired, targets, killed, now), [fired, targets, killed, now]);
   const bounds = zoom ?? whole;
+  const track = useRef<HTMLDivElement>(null);
+  const width = useWidth(track);
+  const ticks = ticksOf(bounds, fired, Math.max(2, width / 90));
   const rows = useMemo(() => {
     const waves = byWave(targets, order === 'outcome' ? OUTCOMES : null);
     const named = waves.length > 1 || (execution.waves?.length ?? 0) > 0;
@@ -103,9 +106,9 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
       aria-activedescendant={activeIndex >= 0 ? `${id}-${activeIndex}` : undefined}
       onKeyDown={onKey} style={{ height: `min(${height}px, max(320px, calc(100dvh - 330px)))` }} data-rows={rows.length}
     >
-      <Head bounds={bounds} fired={fired} killed={killed} zoomed={zoom !== null} onZoom={onZoom} />
+      <Head track={track} width={width} ticks={ticks} bounds={bounds} fired={fired} killed={killed} zoomed={zoom !== null} onZoom={onZoom} />
       <div style={{ height: list.getTotalSize(), position: 'relative' }} role="presentation">
-        <Over>{ticksOf(bounds, fired, 8).map((tick) => <i key={tick} className="tl-grid" style={{ left: `${place(tick, bounds) * 100}%` }} />)}</Over>
+        <Over>{ticks.map((tick) => <i key={tick} className="tl-grid" style={{ left: `${place(tick, bounds) * 100}%` }} />)}</Over>
         {list.getVirtualItems().map((item) => {
           const row = rows[item.index];
           if (row === undefined) return null;
@@ -126,11 +129,9 @@ export function Timeline({ execution, targets, order, zoom, onZoom, onOpen, open
 }
 
 /** The axis. Dragging over it shows that span, a double click all again. */
-function Head({ bounds, fired, killed, zoomed, onZoom }: { bounds: Bounds; fired: number; killed: number | null; zoomed: boolean; onZoom: (bounds: Bounds | null) => void }) {
-  const track = useRef<HTMLDivElement>(null);
+function Head({ track, width, ticks, bounds, fired, killed, zoomed, onZoom }: { track: React.RefObject<HTMLDivElement | null>; width: number; ticks: number[]; bounds: Bounds; fired: number; killed: number | null; zoomed: boolean; onZoom: (bounds: Bounds | null) => void }) {
   const zone = useZone();
   const [drag, setDrag] = useState<{ from: number; to: number } | null>(null);
-  const width = useWidth(track);
   const at = (event: PointerEvent) => {
     const box = event.currentTarget.getBoundingClientRect();
     return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
@@ -159,7 +160,7 @@ function Head({ bounds, fired, killed, zoomed, onZoom }: { bounds: Bounds; fired
         }}
         onDoubleClick={() => onZoom(null)}
       >
-        {ticksOf(bounds, fired, Math.max(2, width / 90)).map((tick) => {
+        {ticks.map((tick) => {
           const left = place(tick, bounds);
           if (left < 0.005 || left > 0.97) return tick === fired ? <span key={tick} className="tl-tick" style={{ left: 0, transform: 'none' }} title={absolute(tick, zone)}>0</span> : null;
           // The flag of the kill stands there.
@@ -189,12 +190,13 @@ function WaveRow({ top, wave, targets, execution, fired }: { top: number; wave: 
   const told = execution.waves?.find((each) => each.wave === wave);
   const due = told?.due_at ?? targets[0]?.due_at;
   const look = told ? lookOf(WAVE, told.status) : null;
+  const gate = told?.gate && told.gate.state !== 'open' ? lookOf(GATE, told.gate.state) : null;
   return (
     <div className="tl-wave" style={{ transform: `translateY(${top}px)` }} role="presentation">
       <span>Wave {wave + 1}{told ? ` · ${told.group}` : ''}</span>
-      <span className="kn-faint" style={{ fontWeight: 450 }}>{plural(targets.length, 'agent')}{due ? `, due ${tickLabel(Date.parse(due), fired) === '0' ? 'at once' : `at ${tickLabel(Date.parse(due), fired)}`}` : ''}</span>
+      <span className="kn-faint" style={{ fontWeight: 450 }}>{plural(targets.length, 'agent')}{due ? <span className="wide">{`, due ${tickLabel(Date.parse(due), fired) === '0' ? 'at once' : `at ${tickLabel(Date.parse(due), fired)}`}`}</span> : null}</span>
       {look ? <span className={`kn-state tone-${look.tone}`} title={look.means}><Glyph shape={look.shape} size={12} />{look.label}</span> : null}
-      {told?.proceed_if ? <span className="kn-faint" style={{ fontWeight: 450 }}>gate: {Math.round(told.proceed_if.success_ratio * 100)} % within {told.proceed_if.within}{told.gate ? `, ${told.gate.state}` : ''}</span> : null}
+      {told?.proceed_if ? <span className="kn-faint" style={{ fontWeight: 450 }}>gate<span className="wide">: {share(told.proceed_if.success_ratio)} within {told.proceed_if.within}{gate ? ',' : ''}</span>{gate ? <> <span className={`kn-state tone-${gate.tone}`} style={{ fontSize: 'inherit' }} title={gate.means}>{gate.label.toLowerCase()}</span></> : null}</span> : null}
     </div>
   );
 }
@@ -220,7 +222,7 @@ const TargetRow = memo(function TargetRow({ id, top, target, bounds, killed, now
         ))}
         {killedAt !== null && killedAt >= 0 && killedAt <= 1 ? <i className="tl-kill" style={{ left: `${killedAt * 100}%` }} /> : null}
         {receipt && killedAt !== null && killedAt >= 0 && killedAt <= 1
-          ? <span className={`tl-mark tone-${receipt.tone}`} style={{ left: `${killedAt * 100}%`, zIndex: 2 }} title={`${receipt.label}: ${receipt.means}`}><Glyph shape={receipt.shape} size={16} /></span>
+          ? <span className={`tl-mark tone-${receipt.tone}`} style={{ left: `${killedAt * 100}%`, zIndex: 2 }} title={`${receipt.label}: ${receipt.means}`} aria-hidden="true"><Glyph shape={receipt.shape} size={16} /></span>
           : null}
       </div>
       <div className="tl-end">
@@ -245,6 +247,7 @@ function story(target: Target, fired: number, now: number): string {
     parts.push(finished !== null ? `Ran ${duration(finished - started)}.` : `Runs for ${duration(now - started)} so far.`);
   }
   if (target.exit_code != null) parts.push(`Exit code ${count(target.exit_code)}.`);
+  if ((target.attempt ?? 1) > 1) parts.push(`attempt ${target.attempt}`);
   if (target.detail) parts.push(target.detail);
   if (target.receipt) parts.push(`${lookOf(RECEIPT, target.receipt).label}: ${lookOf(RECEIPT, target.receipt).means}`);
   return parts.join('\n');

@@ -85,7 +85,7 @@ export function Panel({ title, actions, children, className = '' }: { title?: Re
 export function PageTitle({ title, sub, actions }: { title: ReactNode; sub?: ReactNode; actions?: ReactNode }) {
   return (
     <div style={{ display: 'flex', gap: 12, alignItems: 'center', flexWrap: 'wrap', marginBottom: 14, minHeight: 34 }}>
-      <div style={{ minWidth: 0, flex: '1 1 auto' }}>
+      <div style={{ minWidth: 'min(100%, 360px)', flex: '1 1 0' }}>
         <h1 style={{ margin: 0, fontSize: '1.25rem', lineHeight: 1.3, fontWeight: 650, letterSpacing: '-0.01em', display: 'flex', alignItems: 'center', gap: 10, flexWrap: 'wrap', overflowWrap: 'anywhere' }}>{title}</h1>
         {sub ? <div className="kn-faint" style={{ fontSize: '0.8125rem', marginTop: 2 }}>{sub}</div> : null}
       </div>

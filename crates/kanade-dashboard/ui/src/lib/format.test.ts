@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 
-import { bytes, count, percent, plural } from './format';
+import { bytes, count, percent, plural, share } from './format';
 import { bucketsOf } from './buckets';
 import { agentState, lookOf, TARGET } from './states';
 
@@ -12,6 +12,10 @@ it('numbers are grouped and sizes have units', () => {
 
 it('all and nothing are only said when they are so', () => {
   expect([percent(0, 5), percent(1, 2000), percent(1999, 2000), percent(5, 5), percent(0, 0)]).toEqual(['0 %', '<1 %', '>99 %', '100 %', '0 %']);
+});
+
+it('what a gate asks for is not rounded away', () => {
+  expect([share(1), share(0.995), share(0.9), share(0)]).toEqual(['100 %', '99.5 %', '90 %', '0 %']);
 });
 
 it('executions are counted in the bucket in which they were fired', () => {

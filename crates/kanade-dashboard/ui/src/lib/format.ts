@@ -24,6 +24,11 @@ export function bytes(size: number): string {
   return `${size < 0 ? '-' : ''}${text} ${units[unit]}`;
 }
 
+/** What is asked for, as it was written: `0.995` is `99.5 %`. */
+export function share(ratio: number): string {
+  return `${Math.round(ratio * 1000) / 10} %`;
+}
+
 export function percent(part: number, of: number): string {
   if (of === 0) return '0 %';
   const share = (100 * part) / of;

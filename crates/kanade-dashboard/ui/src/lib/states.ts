@@ -49,6 +49,12 @@ export const WAVE: Record<string, Look> = {
   withdrawn: look('Withdrawn', 'mute', 'minus', 'It was never sent, because of a kill or an abort.'),
 };
 
+export const GATE: Record<string, Look> = {
+  passed: look('Passed', 'ok', 'check', 'So many have succeeded: later waves go out.'),
+  failed: look('Failed', 'bad', 'cross', 'Too few have succeeded in its time: the execution was paused.'),
+  waived: look('Waived', 'warn', 'dash', 'Too few had succeeded; it was resumed all the same.'),
+};
+
 export const SCRIPT: Record<string, Look> = {
   ACTIVE: look('Active', 'ok', 'check', 'Agents may start this job.'),
   REVOKED: look('Revoked', 'kill', 'minus', 'Agents must not start this job, also not what was sent already.'),

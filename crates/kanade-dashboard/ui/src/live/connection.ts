@@ -1,5 +1,5 @@
 /**
- * The stream of `GET /api/events`, read with `fetch` because an `EventSource` cannot send a token.
+ * A stream of events of the server, as `GET /api/events`, read with `fetch` because an `EventSource` cannot send a token.
  * It comes back by itself; whoever listens is told, since what happened meanwhile is not in the stream.
  */
 
@@ -9,12 +9,12 @@ import type { LiveEvent } from '../api/types';
 
 export type Status = 'connecting' | 'open' | 'reconnecting' | 'refused' | 'closed';
 
-export interface Parts {
+export interface Parts<Told = LiveEvent> {
   url: string;
   headers: () => Record<string, string>;
   fetch: typeof fetch;
   /** Told of each event. */
-  onEvent: (event: LiveEvent) => void;
+  onEvent: (event: Told) => void;
   /** Told when the stream is up; everything read before may be out of date. */
   onOpen: () => void;
   onStatus: (status: Status) => void;
@@ -29,7 +29,7 @@ const LONGEST_DELAY = 8000;
 /** The server says something at least every 15 s. */
 const SILENCE = 40_000;
 
-export class Connection {
+export class Connection<Told = LiveEvent> {
   private stopped = true;
   private attempt = 0;
   private lastId: string | null = null;
@@ -38,7 +38,7 @@ export class Connection {
   private silence: ReturnType<typeof setTimeout> | null = null;
   private wasOpen = false;
 
-  constructor(private readonly parts: Parts) {}
+  constructor(private readonly parts: Parts<Told>) {}
 
   start(): void {
     if (!this.stopped) return;
@@ -97,9 +97,9 @@ export class Connection {
     const parser = createParser({
       onEvent: (message) => {
         if (message.id !== undefined) this.lastId = message.id;
-        let event: LiveEvent;
+        let event: Told;
         try {
-          event = JSON.parse(message.data) as LiveEvent;
+          event = JSON.parse(message.data) as Told;
         } catch {
           return;
         }

@@ -36,6 +36,7 @@ export function AgentPage() {
 function Shown({ id, agent }: { id: string; agent: Agent | null }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
+  const features = useFeatures();
   const now = useNow();
   const state = agent ? agentState(agent.updated_at, now) : null;
   const tab = ['facts', 'config', 'logs'].includes(search.tab ?? '') ? (search.tab as string) : 'runs';
@@ -52,6 +53,7 @@ function Shown({ id, agent }: { id: string; agent: Agent | null }) {
           <div className="kn-pad"><Facts facts={[['Host', agent?.hostname ?? '–'], ['System', agent?.os_family ?? '–'], ['Agent version', <span key="v" className="kn-mono">{agent?.agent_version ?? '–'}</span>], ['Recorded', <Time key="t" at={agent?.updated_at} />]]} /></div>
         </Panel>
         <Panel className="c6" title="Groups"><div className="kn-pad"><Groups id={id} /></div></Panel>
+        {agent && features.has('GET', '/api/agents/{pc_id}/heartbeats') ? <Panel className="c12" title="Signs of life"><div className="kn-pad"><Heartbeats id={id} /></div></Panel> : null}
       </div>
       <Tabs value={tab} keepMounted={false} onChange={(value) => void navigate({ search: { tab: value === 'runs' || value === null ? undefined : value }, replace: true })}>
         <Tabs.List mb="sm">
@@ -78,6 +80,35 @@ function Ping({ id }: { id: string }) {
     onError: (error) => tell(messageOf(error), true),
   });
   return <Button variant="default" leftSection={<IconActivityHeartbeat size={14} />} loading={ping.isPending} onClick={() => ping.mutate()}>Ask for a sign of life</Button>;
+}
+
+/** When it was heard within the last day: a bar for each span, a gap where it was silent. */
+function Heartbeats({ id }: { id: string }) {
+  const query = useQuery(queries.agentHeartbeats(id));
+  return (
+    <Answer query={query} rows={1}>
+      {({ counts, from, span_secs }) => {
+        const most = Math.max(1, ...counts);
+        // A server that has just started knows little; that is not drawn as much.
+        const width = Math.max(60, counts.length);
+        const before = width - counts.length;
+        const heard = counts.filter((count) => count > 0).length;
+        const at = (span: number) => new Date(Date.parse(from) + span * span_secs * 1000).toISOString();
+        return (
+          <>
+            <svg role="img" aria-label={`Heard in ${heard} of ${counts.length} spans of ${span_secs / 60} minutes`} viewBox={`0 0 ${width} 12`} preserveAspectRatio="none" className="kn-beats">
+              {counts.map((count, span) => (
+                <rect key={span} x={before + span} width={0.8} y={count === 0 ? 11 : 12 - Math.max(3, (12 * count) / most)} height={count === 0 ? 1 : Math.max(3, (12 * count) / most)} className={count === 0 ? 'silent' : 'heard'}>
+                  <title>{`${new Date(at(span)).toLocaleTimeString()}: ${count === 0 ? 'silent' : `heard ${count} times`}`}</title>
+                </rect>
+              ))}
+            </svg>
+            <div className="kn-faint" style={{ display: 'flex', justifyContent: 'space-between' }}><span>{before > 0 ? 'Known since' : ''} <Time at={from} /></span><span>{heard === counts.length ? 'Never silent' : `Silent in ${counts.length - heard} of ${counts.length} spans of ${span_secs / 60} minutes`}</span><span>now</span></div>
+          </>
+        );
+      }}
+    </Answer>
+  );
 }
 
 function Groups({ id }: { id: string }) {

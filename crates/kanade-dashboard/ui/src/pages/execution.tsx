@@ -4,7 +4,7 @@ import { Alert, Button, SegmentedControl } from '@mantine/core';
 import { IconPlayerPause, IconPlayerPlay, IconPlayerStop, IconRepeat, IconZoomReset } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, useNavigate } from '@tanstack/react-router';
-import { useState } from 'react';
+import { Fragment, useState } from 'react';
 
 import { api, attemptId, body, nextCursor, raw } from '../api/client';
 import { useFeatures } from '../api/features';
@@ -19,7 +19,7 @@ import { Glyph, Progress, State } from '../components/state';
 import { Time } from '../components/time';
 import { Timeline } from '../components/timeline';
 import { Answer, Empty, Note, PageTitle, Panel } from '../components/view';
-import { count, plural } from '../lib/format';
+import { count, plural, share } from '../lib/format';
 import { oneOf } from '../lib/search';
 import { EXECUTION, FAILURES, OUTCOMES, RECEIPT, TARGET, isFinal, lookOf } from '../lib/states';
 
@@ -33,9 +33,27 @@ export function ExecutionPage() {
   return <Answer query={query}>{(execution) => <Shown execution={execution} />}</Answer>;
 }
 
+/** With what it was fired. A secret is shown nowhere. */
+function Parameters({ params }: { params: Record<string, string | null> }) {
+  const given = Object.entries(params);
+  if (given.length === 0) return null;
+  return (
+    <div style={{ overflowWrap: 'anywhere' }}>
+      With {given.map(([name, value], index) => <Fragment key={name}>{index > 0 ? ', ' : ''}<span className="kn-mono">{name}={value ?? '•••'}</span></Fragment>)}
+    </div>
+  );
+}
+
+/** What a gate has found, where one has paused it. */
+function failedGate(execution: Execution): string | null {
+  const wave = execution.paused_by === 'gate' ? execution.waves?.findLast((each) => each.gate?.state === 'failed') : undefined;
+  if (!wave?.proceed_if) return null;
+  return `Of ${plural(wave.target_count, 'agent')} of wave ${wave.wave + 1} (${wave.group}), ${count(wave.gate?.succeeded ?? 0)} succeeded; its gate asks for ${share(wave.proceed_if.success_ratio)} within ${wave.proceed_if.within}. Later waves wait until it is resumed.`;
+}
+
 type Act = 'kill' | 'abort' | 'again' | null;
 
-function Shown({ execution }: { execution: Execution }) {
+function Shown({ execution }: { execution: Execution & { params?: Record<string, string | null> } }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const features = useFeatures();
@@ -56,7 +74,11 @@ function Shown({ execution }: { execution: Execution }) {
           <>
             Version <span className="kn-mono">{execution.version}</span>, fired <Time at={execution.initiated_at} /> by {execution.initiated_by}
             {over ? ', took ' : ', for '}<Took execution={execution} />
-            <span className="wide-only"> · <span className="kn-mono">{id}</span></span>
+            <span className="wide-only"> · <span className="kn-mono" style={{ whiteSpace: 'nowrap' }}>{id}</span></span>
+            {execution.max_parallel ? <span title="An agent is sent to when another one has come to its end"> · {plural(execution.max_parallel, 'agent')} at once</span> : null}
+            {execution.retry ? <span title={`The first wait is ${execution.retry.backoff ?? '10s'}; it doubles with each attempt`}> · up to {execution.retry.max_attempts} attempts</span> : null}
+            {execution.parked_count ? <> · {plural(execution.parked_count, 'agent')} waiting for a turn</> : null}
+            {execution.params ? <Parameters params={execution.params} /> : null}
           </>
         }
         actions={
@@ -79,7 +101,7 @@ function Shown({ execution }: { execution: Execution }) {
       />
       {execution.paused_at ? (
         <Note tone="warn" shape="pause" title={<>Paused <Time at={execution.paused_at} />{execution.paused_by ? ` by ${execution.paused_by === 'gate' ? 'a gate' : execution.paused_by}` : ''}</>}>
-          {execution.pause_reason ?? 'Nothing more of it is sent until it is resumed. What runs goes on.'}
+          {failedGate(execution) ?? execution.pause_reason ?? 'Nothing more of it is sent until it is resumed. What runs goes on.'}
         </Note>
       ) : null}
       {execution.aborted_at ? <Note tone="kill" shape="minus" title={<>Aborted <Time at={execution.aborted_at} />{execution.aborted_by ? ` by ${execution.aborted_by}` : ''}</>}>What had not started never will.</Note> : null}

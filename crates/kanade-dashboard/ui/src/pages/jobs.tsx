@@ -76,7 +76,7 @@ export function Jobs() {
                           <td style={{ minWidth: 120, maxWidth: 420 }}>
                             <JobLink id={job.id} />
                             {job.script_status === 'REVOKED' ? <> <Chip tone="kill" title={SCRIPT.REVOKED?.means ?? ''}>revoked</Chip></> : null}
-                            {job.description ? <div className="kn-faint kn-truncate" title={job.description}>{job.description}</div> : null}
+                            {job.description ? <div className="kn-faint kn-two-lines" title={job.description}>{job.description}</div> : null}
                           </td>
                           <td className="wide-only kn-mono">{job.version}</td>
                           <td>

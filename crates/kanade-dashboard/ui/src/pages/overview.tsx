@@ -147,7 +147,7 @@ export function Checks({ ready, fleet }: { ready: Ready; fleet: FleetHealth | un
   return (
     <div className="kn-pad" style={{ padding: '12px 14px', display: 'grid', gap: 9 }}>
       {Object.entries(ready.checks).map(([part, state]) => (
-        <div key={part} style={{ display: 'flex', gap: 10, alignItems: 'baseline' }}>
+        <div key={part} style={{ display: 'flex', gap: 10, alignItems: 'center' }}>
           <span style={{ flex: 1 }}>{PARTS[part] ?? part}</span>
           {state === 'ok'
             ? <State look={{ ...well, means: PART_MEANS[part] ?? 'This part can do its work.' }} />
@@ -155,7 +155,7 @@ export function Checks({ ready, fleet }: { ready: Ready; fleet: FleetHealth | un
         </div>
       ))}
       {fleet ? (
-        <div style={{ display: 'flex', gap: 10, alignItems: 'baseline' }}>
+        <div style={{ display: 'flex', gap: 10, alignItems: 'center' }}>
           <span style={{ flex: 1 }}>Fleet</span>
           {fleet.status === 'ok'
             ? <State look={{ ...well, means: 'Agents show life, and what should be on the broker is there.' }} />
@@ -227,7 +227,7 @@ function OverTime() {
     >
       <div style={{ padding: '8px 8px 6px' }}>
         {failed && buckets === undefined ? <Failure error={failed} /> : buckets === undefined ? <Loading rows={6} /> : (
-          <Suspense fallback={<div style={{ height: 170 }} />}>
+          <Suspense fallback={<div style={{ height: 170 }}><Loading rows={6} /></div>}>
             <Chart
               buckets={buckets}
               onPick={(from, to) => void navigate({ to: '/activity', search: { since: new Date(from).toISOString(), until: new Date(to).toISOString() } })}
@@ -247,7 +247,7 @@ function OverTime() {
 function Next() {
   const features = useFeatures();
   const offered = features.has('GET', '/api/schedules/upcoming');
-  const upcoming = useQuery({ ...queries.upcoming(8), enabled: offered });
+  const upcoming = useQuery({ ...queries.upcoming(6), enabled: offered });
   const schedules = useQuery(queries.schedules());
   const title = <Link to="/schedules" className="kn-link kn-faint">All schedules</Link>;
   if (offered) {
@@ -281,7 +281,7 @@ function Next() {
             <table className="kn-table">
               <thead><tr><th scope="col">Schedule</th><th scope="col">Job</th><th scope="col">Cron</th></tr></thead>
               <tbody>
-                {enabled.slice(0, 8).map((schedule) => (
+                {enabled.slice(0, 6).map((schedule) => (
                   <tr key={schedule.id}>
                     <td>{schedule.id}{'held' in schedule && schedule.held ? <> <Chip tone="warn" title={schedule.held.reason}>held</Chip></> : null}</td>
                     <td><JobLink id={schedule.job_id} /></td>
@@ -314,6 +314,13 @@ function Failures() {
   );
 }
 
+/** The list comes without output, since it is asked for again and again. What has ended keeps its output, so that is asked for once. */
+function LastWords({ run }: { run: Run }) {
+  const whole = useQuery({ ...queries.run(run.result_id), staleTime: Infinity });
+  const { stdout, stderr } = whole.data ?? run;
+  return (stderr.trim() || stdout.trim()).split('\n').at(-1);
+}
+
 function RunsBrief({ runs }: { runs: Run[] }) {
   return (
     <div className="kn-scroll">
@@ -326,7 +333,7 @@ function RunsBrief({ runs }: { runs: Run[] }) {
               <td>{run.job_id ? <JobLink id={run.job_id} /> : <span className="kn-faint">ad hoc</span>}</td>
               <td><Link to="/runs/$id" params={{ id: run.result_id }} className="kn-link"><State of={run.state ?? ''} look={lookOf(TARGET, run.state ?? 'failed')} extra={run.exit_code != null && run.exit_code >= 0 ? `exit ${run.exit_code}` : ''} /></Link></td>
               <td><Time at={run.finished_at ?? run.started_at} /></td>
-              <td className="wide-only kn-mono kn-faint kn-truncate" style={{ maxWidth: 420 }}>{(run.stderr || run.stdout).trimEnd().split('\n').at(-1)}</td>
+              <td className="wide-only kn-mono kn-faint kn-truncate" style={{ maxWidth: 420 }}><LastWords run={run} /></td>
             </tr>
           ))}
         </tbody>

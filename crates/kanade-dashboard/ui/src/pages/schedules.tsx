@@ -256,12 +256,12 @@ function Preview({ schedule, onClose }: { schedule: ScheduleAhead; onClose: () =
   const past = useQuery({ ...queries.slots(schedule.id), enabled: features.has('GET', '/api/schedules/{id}/slots') });
   const zone = useZone();
   return (
-    <Modal opened onClose={onClose} size="lg" title={<Text fw={650}>When {schedule.id} fires</Text>} closeButtonProps={{ 'aria-label': 'Close' }}>
-      <div style={{ display: 'grid', gridTemplateColumns: 'repeat(auto-fit, minmax(240px, 1fr))', gap: 16 }}>
+    <Modal opened onClose={onClose} size="xl" title={<Text fw={650}>When {schedule.id} fires</Text>} closeButtonProps={{ 'aria-label': 'Close' }}>
+      <div style={{ display: 'grid', gridTemplateColumns: 'repeat(auto-fit, minmax(min(100%, 330px), 1fr))', gap: 16 }}>
         <section>
           <h2 style={{ fontSize: '0.8125rem', margin: '0 0 6px' }}>Next</h2>
           {query.isError ? <Failure error={query.error} /> : query.data === undefined ? <Loading rows={4} /> : query.data.length === 0 ? <span className="kn-faint">Never</span> : (
-            <ul style={{ listStyle: 'none', margin: 0, padding: 0, lineHeight: 1.8 }}>
+            <ul className="kn-slots">
               {query.data.map((slot) => <li key={slot.slot}>{absolute(Date.parse(slot.slot), zone)} <span className="kn-faint"><Time at={slot.slot} /></span>{slot.frozen ? <> <Chip tone="warn" title={slot.frozen}>frozen</Chip></> : null}</li>)}
             </ul>
           )}
@@ -270,8 +270,8 @@ function Preview({ schedule, onClose }: { schedule: ScheduleAhead; onClose: () =
           <section>
             <h2 style={{ fontSize: '0.8125rem', margin: '0 0 6px' }}>So far</h2>
             {past.data.length === 0 ? <span className="kn-faint">Nothing yet</span> : (
-              <ul style={{ listStyle: 'none', margin: 0, padding: 0, lineHeight: 1.8 }}>
-                {past.data.map((slot) => <li key={slot.slot}><Time at={slot.slot} /> <Chip tone={slot.state === 'fired' ? 'ok' : 'warn'} title={slot.detail ?? ''}>{slot.state}</Chip> {slot.exec_id ? <ExecutionLink id={slot.exec_id} /> : null}</li>)}
+              <ul className="kn-slots">
+                {past.data.map((slot) => <li key={slot.slot}><Time at={slot.slot} /> <Chip tone={slot.state === 'fired' ? 'ok' : slot.state === 'waiting' ? 'wait' : 'warn'}>{slot.state}</Chip> {slot.exec_id ? <ExecutionLink id={slot.exec_id} /> : null}{slot.detail ? <span className="kn-faint">{slot.detail}</span> : null}</li>)}
               </ul>
             )}
           </section>

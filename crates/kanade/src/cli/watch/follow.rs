@@ -15,7 +15,7 @@ pub(super) struct Follow {
 
 /// How an execution has ended, as far as a watcher is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(in super::super) enum Ending {
     /// Every target has succeeded.
     AllSucceeded,
     /// Every target is final, some in another way.
@@ -74,7 +74,7 @@ fn unsuccessful(execution: &api::Execution) -> impl Iterator<Item = (TargetState
 }
 
 /// How an execution has ended; none while it goes on.
-pub(super) fn ending(execution: &api::Execution) -> Option<Ending> {
+pub(in super::super) fn ending(execution: &api::Execution) -> Option<Ending> {
     match execution.status {
         ExecutionStatus::Pending | ExecutionStatus::Running => None,
         ExecutionStatus::Expired => Some(Ending::NeverStarted),

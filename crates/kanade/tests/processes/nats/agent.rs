@@ -7,7 +7,10 @@ use kanade_nats_testing::{Server as NatsServer, roles};
 use serde_json::{Value, json};
 
 use super::{done, get, post, soon};
-use crate::support::{Host, Place, Process, Server, text};
+use crate::{
+    live::a_run_is_followed,
+    support::{Host, Place, Process, Server, text},
+};
 
 struct Fleet {
     broker: NatsServer,
@@ -114,6 +117,15 @@ async fn an_agent_with_its_own_rights_does_the_main_job_and_catches_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_script_prints_is_told_while_it_runs() {
+    let fleet = Fleet::new().await;
+    let server = fleet.place.serve();
+    let _agent = fleet.agent();
+    tokio::task::block_in_place(|| a_run_is_followed(&server, &fleet.place, "web-1"));
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_configuration_of_an_agent_and_its_groups_are_followed() {
     let fleet = Fleet::new().await;
     let server = fleet.place.serve();
@@ -142,4 +154,38 @@ async fn the_configuration_of_an_agent_and_its_groups_are_followed() {
         soon("another heartbeat comes", async || seen().await != before).await;
     }
     assert!(begun.elapsed() < Duration::from_secs(29), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_with_its_own_rights_updates_itself_from_the_broker() {
+    let fleet = Fleet::new().await;
+    let server = fleet.place.serve();
+    std::fs::create_dir(fleet.place.path("bin")).unwrap();
+    let (real, program) = (env!("CARGO_BIN_EXE_kanade"), fleet.place.path("bin/kanade"));
+    std::fs::copy(real, &program).unwrap();
+    let (config, data) = (fleet.place.path("agent.toml"), fleet.place.path("agent"));
+    let mut command = Host::default().program(&program);
+    command.args(["agent", "--config", text(&config), "--data", text(&data)]);
+    command.args(["--id", "web-1", "--server", &fleet.broker.url()]);
+    command.args(["--program", text(&program)]);
+    let _agent = Process::start(command, |_| {});
+    let version = async || get(&server, "/api/agents").await[0]["agent_version"].clone();
+    soon("the agent is seen", async || version().await.is_string()).await;
+
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = --version ]; then echo kanade 9.9.9; exit; fi\n\
+         KANADE_AGENT_VERSION=9.9.9 exec {real} \"$@\"\n"
+    );
+    let file = fleet.place.write("kanade-9.9.9", &script);
+    server.ok(&["agent", "publish", text(&file), "--version", "9.9.9"]);
+    server.ok(&["agent", "rollout", "9.9.9", "--global"]);
+    soon("the agent is of the new version", async || {
+        version().await == "9.9.9"
+    })
+    .await;
+    assert_eq!(std::fs::read_to_string(&program).unwrap(), script);
+    fleet.job(&server, "count", "echo run >> runs").await;
+    let exec = fire(&server, "count").await;
+    until_completed(&server, &exec).await;
+    assert_eq!(lines(&fleet, "runs"), 1);
 }
