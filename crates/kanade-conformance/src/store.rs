@@ -94,6 +94,10 @@ suite! { $
         marks_are_there_after_a_restart
     ;
 
+    model:
+        every_answer_is_that_of_a_simple_model
+    ;
+
     pace:
         no_more_go_out_than_there_is_room_for
         what_is_let_out_is_checked_again
@@ -105,10 +109,6 @@ suite! { $
         an_agents_clock_puts_off_no_attempt
         an_attempt_in_a_wave_is_counted_in_it
         the_pace_is_as_it_was_after_a_restart
-    ;
-
-    model:
-        every_answer_is_that_of_a_simple_model
     ;
 
     outputs:

@@ -109,6 +109,12 @@ fn step(model: &Model) -> BoxedStrategy<Step> {
                 .boxed(),
         ),
         (
+            1,
+            (exec(), at())
+                .prop_map(|(exec, at)| Step::KillHeard { exec, at })
+                .boxed(),
+        ),
+        (
             2,
             (exec(), pc(), at())
                 .prop_map(|(exec, pc, at)| Step::Delivered { exec, pc, at })

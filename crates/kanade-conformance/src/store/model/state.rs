@@ -144,6 +144,7 @@ impl Model {
                 judge(execution, *wave, (*passed, *at, *succeeded, *of))
             }),
             Step::Kill { exec, at } => self.of(exec, |execution| kill(execution, *at)),
+            Step::KillHeard { exec, at } => self.of(exec, |execution| kill_heard(execution, *at)),
             Step::Delivered { exec, pc, at } => self.of(exec, |execution| delivered(execution, pc, *at)),
             Step::Settled { exec, at } => self.of(exec, |execution| settle(execution, *at)),
             Step::Started {
@@ -552,6 +553,31 @@ fn kill(execution: &mut Exec, at: Secs) -> Outcome {
         settled: false,
     });
     execution.stop(at, |target| target.receipt = Some(Receipt::Requested));
+    Outcome::Applied
+}
+
+/// Somebody has killed it past the server, which hears of that after what it did.
+fn kill_heard(execution: &mut Exec, at: Secs) -> Outcome {
+    if execution.kill.is_some() {
+        return Outcome::Duplicate;
+    }
+    let mut states = execution.targets.values().map(|target| target.state);
+    if !execution.is_final() || !states.any(|state| state == TargetState::Killed) {
+        return Outcome::Superseded;
+    }
+    execution.kill = Some(Kill {
+        at,
+        asked_again_at: None,
+        settled: true,
+    });
+    for target in execution.targets.values_mut() {
+        target.receipt = match target.state {
+            TargetState::Killed => Some(Receipt::Confirmed),
+            _ if target.is_guess() => target.receipt,
+            _ => Some(Receipt::Finished),
+        };
+    }
+    execution.stop(at, |_| ());
     Outcome::Applied
 }
 

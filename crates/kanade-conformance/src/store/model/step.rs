@@ -110,6 +110,10 @@ pub(super) enum Step {
         exec: Name,
         at: Secs,
     },
+    KillHeard {
+        exec: Name,
+        at: Secs,
+    },
     Delivered {
         exec: Name,
         pc: Name,
@@ -260,6 +264,7 @@ impl Step {
             | Self::Abort { exec, .. }
             | Self::Judged { exec, .. }
             | Self::Kill { exec, .. }
+            | Self::KillHeard { exec, .. }
             | Self::Delivered { exec, .. }
             | Self::Settled { exec, .. }
             | Self::Skipped { exec, .. }
@@ -320,6 +325,11 @@ impl Step {
                 },
             },
             Self::Kill { exec, at } => Change::Kill {
+                exec_id: id(exec),
+                by: "alice".into(),
+                at: secs(at),
+            },
+            Self::KillHeard { exec, at } => Change::KillHeard {
                 exec_id: id(exec),
                 by: "alice".into(),
                 at: secs(at),
