@@ -35,6 +35,8 @@ pub(super) struct Model {
     /// What the sets of the last step came to.
     pub(super) outcomes: Vec<Outcome>,
     pub(super) recent: Vec<Set>,
+    /// The audit entries that were forgotten, each with the commit.
+    pub(super) forgotten: Vec<(u64, Name)>,
     pub(super) commits: u64,
 }
 
@@ -217,7 +219,9 @@ impl Model {
                 };
             }
             Step::Audit { name, at } => {
-                if self.audit.iter().any(|entry| entry.name == *name) {
+                let is_there = self.audit.iter().any(|entry| entry.name == *name);
+                // What a commit forgets is known until its end.
+                if is_there || self.forgotten.contains(&(commit, *name)) {
                     return Outcome::Duplicate;
                 }
                 let at = *at;
@@ -435,6 +439,11 @@ impl Model {
         self.slots.retain(|slot, _| !gone.slots.contains(slot));
         let now = self.commits;
         let stood = |entry: &Entry, names: &[Name]| entry.commit < now && names.contains(&entry.name);
+        let forgotten = self.audit.iter().filter(|entry| stood(entry, &gone.audit));
+        self.forgotten = forgotten
+            .map(|entry| (now, entry.name))
+            .chain(self.forgotten.drain(..))
+            .collect();
         self.audit.retain(|entry| !stood(entry, &gone.audit));
         self.letters.retain(|entry| !stood(entry, &gone.letters));
         Outcome::Applied
