@@ -643,7 +643,8 @@ impl WorkingSet {
             target.receipt = receipt_after(target.state, target.receipt);
             kill.settled &= target.state != TargetState::Running;
         }
-        execution.started |= target.run.is_some();
+        // A later attempt has no run yet, but one was before it.
+        execution.started |= target.run.is_some() || target.attempt > 1;
         execution.counts.remove(before);
         execution.counts.add(target.state);
         if target.send_id.is_some()

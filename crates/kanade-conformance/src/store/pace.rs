@@ -392,30 +392,29 @@ pub async fn only_what_the_job_says_is_tried_again<F: StoreFactory>() {
             TargetState::Failed,
         ),
         (
-            "in time",
+            "in-time",
             &[],
             Some(secs(31)),
-            finished("in time", "pc-1", 1),
+            finished("in-time", "pc-1", 1),
             TargetState::Waiting,
         ),
     ] {
-        let exec = exec.replace(' ', "-");
-        let mut firing = Firing::of(&exec).pcs(["pc-1"]);
+        let mut firing = Firing::of(exec).pcs(["pc-1"]);
         firing.new.pace = retry(on);
         if let Some(retry) = &mut firing.new.pace.retry {
             retry.until = until;
         }
         let change = match change {
             Change::RunFinished(result) => recorded(ExecResult {
-                exec_id: Some(id(&exec)),
-                request_id: request(&exec, "pc-1"),
-                result_id: Some(run(&exec, "pc-1")),
+                exec_id: Some(id(exec)),
+                request_id: request(exec, "pc-1"),
+                result_id: Some(run(exec, "pc-1")),
                 ..*result
             }),
             other => other,
         };
-        world.all([firing.change(), sent(&exec, &["pc-1"]), change]).await;
-        assert_eq!(world.state(&exec, "pc-1").await, wanted, "{exec}");
+        world.all([firing.change(), sent(exec, &["pc-1"]), change]).await;
+        assert_eq!(world.state(exec, "pc-1").await, wanted, "{exec}");
     }
     // What was given up is not begun anew by a late result.
     world

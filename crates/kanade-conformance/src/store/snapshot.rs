@@ -97,7 +97,9 @@ pub(crate) fn check_counts(execution: &Execution, targets: &[TargetRecord]) {
         );
         return;
     }
-    let started = targets.iter().any(|target| target.run.is_some());
+    let started = targets
+        .iter()
+        .any(|target| target.run.is_some() || target.attempt > 1);
     assert_eq!(
         execution.started, started,
         "{execution:?} has started when a target has"

@@ -231,6 +231,7 @@ async fn targets_are_listed_by_agent_and_state() {
     let fields = [
         "pc_id",
         "state",
+        "attempt",
         "wave",
         "due_at",
         "result_id",
