@@ -122,6 +122,10 @@ fn a_pause_holds_through_a_crash(kind: &str) {
 fn a_gate_is_decided_after_a_crash(kind: &str) {
     let (place, server) = begin(kind);
     let exec = fire(&server, "0s", &["--proceed-if", "1=50s"]);
+    // A crash interrupts what the agents in this process run, which would be a failure of the wave.
+    until("the first wave has succeeded", || {
+        shown(&server, &exec).success_count >= 1
+    });
     server.crash();
     let server = place.serve();
     until_wave(&server, &exec, 1);
