@@ -3,7 +3,6 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 
 import { auth, subjectOf } from './auth';
 import { ApiError, api, body, nextCursor, page } from './client';
-import { featuresOf } from './features';
 
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -59,11 +58,4 @@ it('a JWT says whose it is, another token does not', () => {
   const token = `x.${btoa(JSON.stringify({ sub: 'ada' })).replaceAll('=', '')}.y`;
   expect(subjectOf(token)).toBe('ada');
   for (const other of ['plain', 'a.b.c', 'a..c']) expect(subjectOf(other)).toBeNull();
-});
-
-it('a page offers what the document of the server lists', () => {
-  const features = featuresOf({ paths: { '/api/results': { get: { parameters: [{ name: 'limit' }] } } }, components: { schemas: {} } });
-  expect([features.has('GET', '/api/results'), features.has('POST', '/api/results'), features.has('GET', '/api/groups')]).toEqual([true, false, false]);
-  expect([features.takes('GET', '/api/results', 'limit'), features.takes('GET', '/api/results', 'output')]).toEqual([true, false]);
-  expect(featuresOf(undefined)).toMatchObject({ known: false });
 });

@@ -6,9 +6,16 @@ import { useComputedColorScheme } from '@mantine/core';
 import { useEffect, useRef } from 'react';
 import uPlot from 'uplot';
 
-import type { Bucket } from '../lib/buckets';
 import { clock, day } from '../lib/time';
 import { useZone } from './time';
+
+export interface Bucket {
+  /** Its start, in milliseconds. */
+  at: number;
+  fired: number;
+  succeeded: number;
+  failed: number;
+}
 
 export default function Chart({ buckets, onPick, height = 170 }: { buckets: Bucket[]; onPick: (from: number, to: number) => void; height?: number }) {
   const holder = useRef<HTMLDivElement>(null);

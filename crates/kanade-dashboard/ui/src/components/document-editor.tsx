@@ -5,7 +5,7 @@ import { useMutation, useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useMemo, useState, type ReactNode } from 'react';
 
 import { ApiError } from '../api/client';
-import { openApi } from '../api/features';
+import { openApi } from '../api/openapi';
 import { check, type Checked } from '../lib/check';
 import { plural } from '../lib/format';
 import { messageOf } from './act';

@@ -9,7 +9,7 @@ import { EditorState } from '@codemirror/state';
 import { EditorView, drawSelection, highlightActiveLine, keymap, lineNumbers } from '@codemirror/view';
 import { useEffect, useRef } from 'react';
 
-import type { JsonSchema } from '../api/features';
+import type { JsonSchema } from '../api/openapi';
 import { check, locate, type Checked } from '../lib/check';
 import { editorTheme } from './editor-theme';
 

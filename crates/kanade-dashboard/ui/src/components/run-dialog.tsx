@@ -7,7 +7,6 @@ import { useNavigate } from '@tanstack/react-router';
 import { useState } from 'react';
 
 import { ApiError, api, attemptId, body } from '../api/client';
-import { useFeatures } from '../api/features';
 import { queries } from '../api/queries';
 import type { FanoutPlan, Job } from '../api/types';
 import { count, plural } from '../lib/format';
@@ -19,7 +18,6 @@ type Aim = 'all' | 'groups' | 'pcs' | 'waves';
 interface Wave { key: number; group: string; delay: string; ratio: number | string; within: string }
 
 export function RunDialog({ job, onClose }: { job: Job; onClose: () => void }) {
-  const features = useFeatures();
   const navigate = useNavigate();
   const tell = useTell();
   const [attempt] = useState(attemptId);
@@ -32,7 +30,6 @@ export function RunDialog({ job, onClose }: { job: Job; onClose: () => void }) {
   const [deadline, setDeadline] = useState('');
   const parameters = parametersOf(job);
   const [values, setValues] = useState<Values>(() => valuesOf(parameters));
-  const gates = features.schema('Gate') !== undefined;
 
   const plan: FanoutPlan & { params?: Values } = {
     target: aim === 'all' ? { all: true } : aim === 'groups' ? { groups } : aim === 'pcs' ? { pcs } : { groups: waves.map((wave) => wave.group).filter(Boolean) },
@@ -43,7 +40,7 @@ export function RunDialog({ job, onClose }: { job: Job; onClose: () => void }) {
             waves: waves.map((wave, index) => ({
               group: wave.group.trim(),
               delay: wave.delay.trim() || '0s',
-              ...(gates && wave.ratio !== '' && index < waves.length - 1 ? { proceed_if: { success_ratio: Number(wave.ratio) / 100, within: wave.within.trim() } } : {}),
+              ...(wave.ratio !== '' && index < waves.length - 1 ? { proceed_if: { success_ratio: Number(wave.ratio) / 100, within: wave.within.trim() } } : {}),
             })),
           },
         }
@@ -55,7 +52,7 @@ export function RunDialog({ job, onClose }: { job: Job; onClose: () => void }) {
   const wrongJitter = jitter.trim() !== '' && parseSpan(jitter) === null;
   const someone = aim === 'all' || (aim === 'groups' && groups.length > 0) || (aim === 'pcs' && pcs.length > 0)
     || (aim === 'waves' && waves.length > 0 && waves.every((wave) => wave.group.trim() !== '' && parseSpan(wave.delay || '0s') !== null));
-  const reach = useReach(plan, aim, someone);
+  const reach = useReach(plan, someone);
   const fire = useMutation({
     mutationFn: () => body(api.POST('/api/exec/{job_id}', { params: { path: { job_id: job.id }, header: { 'Idempotency-Key': attempt } }, body: plan })),
     onSuccess: (fired) => {
@@ -79,7 +76,7 @@ export function RunDialog({ job, onClose }: { job: Job; onClose: () => void }) {
         {aim === 'pcs' ? <AgentPicker value={pcs} onChange={setPcs} /> : null}
         {aim === 'groups' ? <GroupsPicker value={groups} onChange={setGroups} /> : null}
         {aim === 'all' ? <Text size="sm" c="var(--kn-faint)">Every agent that is known, and those that are away when they come back.</Text> : null}
-        {aim === 'waves' ? <Waves waves={waves} onChange={setWaves} gates={gates} /> : null}
+        {aim === 'waves' ? <Waves waves={waves} onChange={setWaves} /> : null}
         {parameters.length > 0 ? <ParameterFields parameters={parameters} values={values} onChange={setValues} wrong={field} /> : null}
         <div>
           <Button variant="subtle" color="gray" size="compact-xs" onClick={() => setMore(!more)} aria-expanded={more}>{more ? 'Fewer options' : 'More options'}</Button>
@@ -103,44 +100,31 @@ export function RunDialog({ job, onClose }: { job: Job; onClose: () => void }) {
   );
 }
 
-/** How many agents the plan hits, in words. The server is asked where it can tell. */
-function useReach(plan: FanoutPlan, aim: Aim, someone: boolean): React.ReactNode {
-  const features = useFeatures();
-  const resolves = features.has('POST', '/api/targets/resolve');
+/** How many agents the plan hits, in words. */
+function useReach(plan: FanoutPlan, someone: boolean): React.ReactNode {
   const asked = someone ? { target: plan.target, rollout: plan.rollout } : null;
   const resolved = useQuery({
     queryKey: ['resolve', asked],
     queryFn: () => body(api.POST('/api/targets/resolve', { body: asked ?? {} })),
-    enabled: resolves && asked !== null,
+    enabled: asked !== null,
     placeholderData: keepPreviousData,
     retry: false,
   });
-  const fleet = useQuery(queries.fleet());
   if (!someone) return <span className="kn-faint">Say where to run it.</span>;
-  if (resolves) {
-    if (resolved.error) return <span className="tone-bad" style={{ color: 'var(--tone)' }}>{messageOf(resolved.error)}</span>;
-    if (!resolved.data) return <Loader size="xs" />;
-    const { unknown } = resolved.data;
-    return (
-      <>
-        Runs on <b>{plural(resolved.data.count, 'agent')}</b>, {count(resolved.data.alive)} online now.
-        {unknown.length > 0 ? <span className="kn-faint"> Not known yet: {unknown.slice(0, 3).join(', ')}{unknown.length > 3 ? ` and ${unknown.length - 3} more` : ''}.</span> : null}
-      </>
-    );
-  }
-  if (aim === 'pcs') return <>Runs on <b>{plural(plan.target?.pcs?.length ?? 0, 'agent')}</b>.</>;
-  if (aim === 'all') {
-    const agents = fleet.data?.agents;
-    return agents ? <>Runs on <b>{plural(agents.known, 'agent')}</b>; {count(agents.active)} online now.</> : <Loader size="xs" />;
-  }
-  return <span className="kn-faint">The members of a group are looked up when it fires.</span>;
+  if (resolved.error) return <span className="tone-bad" style={{ color: 'var(--tone)' }}>{messageOf(resolved.error)}</span>;
+  if (!resolved.data) return <Loader size="xs" />;
+  const { unknown } = resolved.data;
+  return (
+    <>
+      Runs on <b>{plural(resolved.data.count, 'agent')}</b>, {count(resolved.data.alive)} online now.
+      {unknown.length > 0 ? <span className="kn-faint"> Not known yet: {unknown.slice(0, 3).join(', ')}{unknown.length > 3 ? ` and ${unknown.length - 3} more` : ''}.</span> : null}
+    </>
+  );
 }
 
 export function AgentPicker({ value, onChange }: { value: string[]; onChange: (value: string[]) => void }) {
-  const features = useFeatures();
   const [typed, setTyped] = useState('');
-  const searches = features.takes('GET', '/api/agents', 'q');
-  const agents = useQuery(queries.agents({ limit: 200, ...(searches && typed ? { q: typed } : {}) }));
+  const agents = useQuery(queries.agents({ limit: 200, ...(typed ? { q: typed } : {}) }));
   return (
     <TagsInput
       label="Agents" description="By their id; one that is not known yet runs it when it comes" placeholder={value.length === 0 ? 'Choose or type, Enter adds' : ''}
@@ -156,12 +140,11 @@ export function GroupsPicker({ value, onChange }: { value: string[]; onChange: (
 }
 
 function useGroupNames(): string[] {
-  const features = useFeatures();
-  const groups = useQuery({ ...queries.groups(), enabled: features.has('GET', '/api/groups') });
+  const groups = useQuery(queries.groups());
   return groups.data?.map((group) => group.name) ?? [];
 }
 
-function Waves({ waves, onChange, gates }: { waves: Wave[]; onChange: (waves: Wave[]) => void; gates: boolean }) {
+function Waves({ waves, onChange }: { waves: Wave[]; onChange: (waves: Wave[]) => void }) {
   const names = useGroupNames();
   const set = (key: number, change: Partial<Wave>) => onChange(waves.map((wave) => (wave.key === key ? { ...wave, ...change } : wave)));
   return (
@@ -172,7 +155,7 @@ function Waves({ waves, onChange, gates }: { waves: Wave[]; onChange: (waves: Wa
             ? <Select label={index === 0 ? 'Group' : undefined} aria-label={`Group of wave ${index + 1}`} data={names} value={wave.group || null} onChange={(group) => set(wave.key, { group: group ?? '' })} searchable w={180} placeholder={`Wave ${index + 1}`} />
             : <TextInput label={index === 0 ? 'Group' : undefined} aria-label={`Group of wave ${index + 1}`} value={wave.group} onChange={(event) => set(wave.key, { group: event.currentTarget.value })} w={180} placeholder={`Wave ${index + 1}`} />}
           <TextInput label={index === 0 ? 'After the fire' : undefined} aria-label={`Delay of wave ${index + 1}`} value={wave.delay} onChange={(event) => set(wave.key, { delay: event.currentTarget.value })} w={100} error={parseSpan(wave.delay || '0s') === null} />
-          {gates && index < waves.length - 1 ? (
+          {index < waves.length - 1 ? (
             <>
               <NumberInput label={index === 0 ? 'Go on at %' : undefined} aria-label={`Success that wave ${index + 1} must reach, in percent`} placeholder="always" min={0} max={100} value={wave.ratio} onChange={(ratio) => set(wave.key, { ratio })} w={96} size="xs" hideControls />
               {wave.ratio !== '' ? <TextInput label={index === 0 ? 'within' : undefined} aria-label={`Time of the gate of wave ${index + 1}`} value={wave.within} onChange={(event) => set(wave.key, { within: event.currentTarget.value })} w={80} /> : null}

@@ -3,7 +3,7 @@
 import { Validator, type Schema } from '@cfworker/json-schema';
 import { isMap, isPair, LineCounter, parseDocument, type Document, type Node } from 'yaml';
 
-import type { JsonSchema } from '../api/features';
+import type { JsonSchema } from '../api/openapi';
 
 export interface Finding {
   from: number;

@@ -1,7 +1,6 @@
 import { expect, it } from 'vitest';
 
 import { bytes, count, percent, plural, share } from './format';
-import { bucketsOf } from './buckets';
 import { agentState, lookOf, TARGET } from './states';
 
 it('numbers are grouped and sizes have units', () => {
@@ -16,12 +15,6 @@ it('all and nothing are only said when they are so', () => {
 
 it('what a gate asks for is not rounded away', () => {
   expect([share(1), share(0.995), share(0.9), share(0)]).toEqual(['100 %', '99.5 %', '90 %', '0 %']);
-});
-
-it('executions are counted in the bucket in which they were fired', () => {
-  const fired = (second: number, success_count: number, failure_count: number) => ({ initiated_at: new Date(second * 1000).toISOString(), success_count, failure_count });
-  const buckets = bucketsOf([fired(5, 2, 1), fired(9, 1, 0), fired(15, 0, 4), fired(99, 7, 7)], 0, 20_000, 2);
-  expect(buckets).toEqual([{ at: 0, fired: 2, succeeded: 3, failed: 1 }, { at: 10_000, fired: 1, succeeded: 0, failed: 4 }]);
 });
 
 it('an agent is silent two minutes after its last sign of life', () => {

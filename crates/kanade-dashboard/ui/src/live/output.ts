@@ -4,7 +4,6 @@ import { useQueryClient } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 
 import { credentials } from '../api/client';
-import { useFeatures } from '../api/features';
 import type { OutputEvent } from '../api/types';
 import { NOTHING, printed, type Printed } from '../lib/printed';
 import { Connection } from './connection';
@@ -12,11 +11,9 @@ import { Connection } from './connection';
 /** What it has printed so far; null where nothing was told. The result is asked for again when it has ended. */
 export function useOutput(id: string, running: boolean): Printed | null {
   const client = useQueryClient();
-  const features = useFeatures();
-  const follows = running && features.has('GET', '/api/results/{result_id}/output');
   const [shown, setShown] = useState<Printed | null>(null);
   useEffect(() => {
-    if (!follows) return;
+    if (!running) return;
     let all = NOTHING;
     let frame = 0;
     const connection = new Connection<OutputEvent>({
@@ -46,6 +43,6 @@ export function useOutput(id: string, running: boolean): Printed | null {
       cancelAnimationFrame(frame);
       setShown(null);
     };
-  }, [client, follows, id]);
+  }, [client, running, id]);
   return shown;
 }

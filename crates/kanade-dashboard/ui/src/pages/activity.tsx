@@ -6,7 +6,6 @@ import { getRouteApi } from '@tanstack/react-router';
 import { useState } from 'react';
 
 import { api } from '../api/client';
-import { useFeatures } from '../api/features';
 import { PAGE, queries, type RunFilter } from '../api/queries';
 import type { Run } from '../api/types';
 import { messageOf, useTell } from '../components/act';
@@ -24,14 +23,12 @@ const route = getRouteApi('/activity');
 export function Activity() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const features = useFeatures();
   const zone = useZone();
   const [opened] = useState(() => Date.now());
   const [killing, setKilling] = useState(false);
   const status = oneOf(search.status, ['success', 'failure', 'running'] as const);
   const since = sinceOf(search.since, opened);
-  const untilKnown = features.takes('GET', '/api/results', 'until');
-  const until = untilKnown ? sinceOf(search.until, opened) : undefined;
+  const until = sinceOf(search.until, opened);
   const filter: RunFilter = {
     limit: PAGE,
     ...(search.agent ? { pc_id: search.agent } : {}),
@@ -43,9 +40,9 @@ export function Activity() {
     ...(since ? { since } : {}),
     ...(until ? { until } : {}),
     ...(search.cursor ? { cursor: search.cursor } : {}),
-    ...(features.takes('GET', '/api/results', 'output') ? { output: false } : {}),
+    output: false,
   };
-  const query = useQuery({ ...queries.runs(filter), enabled: features.known });
+  const query = useQuery(queries.runs(filter));
   const set = (change: Partial<typeof search>, replace = false) => void navigate({ search: { ...search, cursor: undefined, ...change }, replace });
   const text = (name: 'agent' | 'job' | 'exec' | 'out' | 'err', label: string, width: number) => (
     <Debounced value={search[name] ?? ''} onChange={(value) => set({ [name]: value || undefined }, true)}>
@@ -73,7 +70,6 @@ export function Activity() {
           <Select aria-label="Since" placeholder="Any time" clearable w={150} value={search.since ?? null} onChange={(value) => set({ since: value ?? undefined, until: undefined })} data={[...picked, ...spans]} />
           {filtered ? <Button variant="subtle" color="gray" onClick={() => void navigate({ search: {} })}>Clear</Button> : null}
         </div>
-        {search.until && features.known && !untilKnown ? <div className="kn-faint" style={{ padding: '6px 14px', fontSize: '0.75rem' }}>This server knows no end of a span: all since its begin is shown.</div> : null}
         {search.until && until ? <div className="kn-faint" style={{ padding: '6px 14px', fontSize: '0.75rem' }}>Until {absolute(Date.parse(until), zone)}. <button type="button" className="kn-linklike" onClick={() => set({ until: undefined })}>No end</button></div> : null}
         <Answer query={query} rows={8}>
           {(page) => (

@@ -7,7 +7,6 @@ import { getRouteApi } from '@tanstack/react-router';
 import { useState } from 'react';
 
 import { ApiError, api, body, credentials, failure } from '../api/client';
-import { useFeatures } from '../api/features';
 import { PAGE, queries } from '../api/queries';
 import type { Agent } from '../api/types';
 import { messageOf, useTell } from '../components/act';
@@ -36,7 +35,6 @@ export function AgentPage() {
 function Shown({ id, agent }: { id: string; agent: Agent | null }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const features = useFeatures();
   const now = useNow();
   const state = agent ? agentState(agent.updated_at, now) : null;
   const tab = ['facts', 'config', 'logs'].includes(search.tab ?? '') ? (search.tab as string) : 'runs';
@@ -53,7 +51,7 @@ function Shown({ id, agent }: { id: string; agent: Agent | null }) {
           <div className="kn-pad"><Facts facts={[['Host', agent?.hostname ?? '–'], ['System', agent?.os_family ?? '–'], ['Agent version', <span key="v" className="kn-mono">{agent?.agent_version ?? '–'}</span>], ['Recorded', <Time key="t" at={agent?.updated_at} />]]} /></div>
         </Panel>
         <Panel className="c6" title="Groups"><div className="kn-pad"><Groups id={id} /></div></Panel>
-        {agent && features.has('GET', '/api/agents/{pc_id}/heartbeats') ? <Panel className="c12" title="Signs of life"><div className="kn-pad"><Heartbeats id={id} /></div></Panel> : null}
+        {agent ? <Panel className="c12" title="Signs of life"><div className="kn-pad"><Heartbeats id={id} /></div></Panel> : null}
       </div>
       <Tabs value={tab} keepMounted={false} onChange={(value) => void navigate({ search: { tab: value === 'runs' || value === null ? undefined : value }, replace: true })}>
         <Tabs.List mb="sm">
@@ -113,8 +111,7 @@ function Heartbeats({ id }: { id: string }) {
 
 function Groups({ id }: { id: string }) {
   const query = useQuery(queries.agentGroups(id));
-  const features = useFeatures();
-  const all = useQuery({ ...queries.groups(), enabled: features.has('GET', '/api/groups') });
+  const all = useQuery(queries.groups());
   const [edited, setEdited] = useState<string[] | null>(null);
   const tell = useTell();
   const save = useMutation({
@@ -145,11 +142,7 @@ function Groups({ id }: { id: string }) {
 function Runs({ id }: { id: string }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const features = useFeatures();
-  const query = useQuery({
-    ...queries.runs({ pc_id: exactly(id), limit: PAGE, ...(search.cursor ? { cursor: search.cursor } : {}), ...(features.takes('GET', '/api/results', 'output') ? { output: false } : {}) }),
-    enabled: features.known,
-  });
+  const query = useQuery(queries.runs({ pc_id: exactly(id), limit: PAGE, ...(search.cursor ? { cursor: search.cursor } : {}), output: false }));
   return (
     <Panel>
       <Answer query={query}>

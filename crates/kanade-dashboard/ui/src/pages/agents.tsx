@@ -1,12 +1,10 @@
 /** Which machines there are, and which show life. */
 
-import { Button, SegmentedControl, TextInput } from '@mantine/core';
+import { SegmentedControl, TextInput } from '@mantine/core';
 import { IconSearch } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
-import { getRouteApi, useNavigate } from '@tanstack/react-router';
-import { useState } from 'react';
+import { getRouteApi } from '@tanstack/react-router';
 
-import { useFeatures } from '../api/features';
 import { queries } from '../api/queries';
 import { Debounced } from '../components/field';
 import { AgentLink } from '../components/link';
@@ -25,21 +23,15 @@ export function Agents() {
   useAgentEvents();
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const features = useFeatures();
   const fleet = useQuery(queries.fleet());
   const now = useNow();
-  const searches = features.takes('GET', '/api/agents', 'q');
-  const filters = features.takes('GET', '/api/agents', 'alive');
   const alive = oneOf(search.alive, ['true', 'false'] as const);
-  const agents = useQuery({
-    ...queries.agents({
-      limit: PAGE,
-      ...(search.cursor ? { cursor: search.cursor } : {}),
-      ...(searches && search.q ? { q: search.q } : {}),
-      ...(filters && alive ? { alive } : {}),
-    }),
-    enabled: features.known,
-  });
+  const agents = useQuery(queries.agents({
+    limit: PAGE,
+    ...(search.cursor ? { cursor: search.cursor } : {}),
+    ...(search.q ? { q: search.q } : {}),
+    ...(alive ? { alive } : {}),
+  }));
   const health = fleet.data?.agents;
   return (
     <>
@@ -47,12 +39,10 @@ export function Agents() {
         title="Agents" sub={health ? `${count(health.known)} known, ${count(health.active)} online, ${count(health.stale)} silent` : null}
         actions={
           <>
-            {filters ? <SegmentedControl aria-label="Show" value={alive ?? ''} data={[{ value: '', label: 'All' }, { value: 'true', label: 'Online' }, { value: 'false', label: 'Silent' }]} onChange={(value) => void navigate({ search: { ...search, alive: value || undefined, cursor: undefined } })} /> : null}
-            {searches ? (
-              <Debounced value={search.q ?? ''} onChange={(q) => void navigate({ search: { ...search, q: q || undefined, cursor: undefined }, replace: true })}>
-                {(value, onChange) => <TextInput type="search" aria-label="Search the agents" placeholder="Search" leftSection={<IconSearch size={14} />} value={value} onChange={(event) => onChange(event.currentTarget.value)} w={190} />}
-              </Debounced>
-            ) : <GoTo />}
+            <SegmentedControl aria-label="Show" value={alive ?? ''} data={[{ value: '', label: 'All' }, { value: 'true', label: 'Online' }, { value: 'false', label: 'Silent' }]} onChange={(value) => void navigate({ search: { ...search, alive: value || undefined, cursor: undefined } })} />
+            <Debounced value={search.q ?? ''} onChange={(q) => void navigate({ search: { ...search, q: q || undefined, cursor: undefined }, replace: true })}>
+              {(value, onChange) => <TextInput type="search" aria-label="Search the agents" placeholder="Search" leftSection={<IconSearch size={14} />} value={value} onChange={(event) => onChange(event.currentTarget.value)} w={190} />}
+            </Debounced>
           </>
         }
       />
@@ -90,17 +80,5 @@ export function Agents() {
         </Answer>
       </Panel>
     </>
-  );
-}
-
-/** A server that cannot search agents still shows one whose id is known. */
-function GoTo() {
-  const [id, setId] = useState('');
-  const navigate = useNavigate();
-  return (
-    <form style={{ display: 'flex', gap: 6 }} onSubmit={(event) => { event.preventDefault(); if (id.trim()) void navigate({ to: '/agents/$id', params: { id: id.trim() } }); }}>
-      <TextInput aria-label="Id of an agent" placeholder="Id of an agent" value={id} onChange={(event) => setId(event.currentTarget.value)} w={170} />
-      <Button type="submit" variant="default">Open</Button>
-    </form>
   );
 }

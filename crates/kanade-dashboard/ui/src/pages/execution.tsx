@@ -7,7 +7,6 @@ import { getRouteApi, useNavigate } from '@tanstack/react-router';
 import { Fragment, useState } from 'react';
 
 import { api, attemptId, body, nextCursor, raw } from '../api/client';
-import { useFeatures } from '../api/features';
 import { queries } from '../api/queries';
 import type { Execution, Target } from '../api/types';
 import { Confirm } from '../components/act';
@@ -56,14 +55,12 @@ type Act = 'kill' | 'abort' | 'again' | null;
 function Shown({ execution }: { execution: Execution & { params?: Record<string, string | null> } }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const features = useFeatures();
   const [act, setAct] = useState<Act>(null);
   const id = execution.exec_id;
   const state = oneOf(search.state, OUTCOMES);
   const targets = useQuery(queries.targets(id, state, MOST));
   const failed = FAILURES.reduce((sum, each) => sum + (execution.targets?.[each] ?? 0), 0);
   const over = isFinal(execution.status);
-  const can = (what: string) => features.has('POST', `/api/executions/{exec_id}/${what}`);
   const held = (execution.targets?.waiting ?? 0) > 0;
   const zoom = search.from && search.to ? { from: Number(search.from), to: Number(search.to) } : null;
   return (
@@ -83,17 +80,17 @@ function Shown({ execution }: { execution: Execution & { params?: Record<string,
         }
         actions={
           <>
-            {can('pause') && !over && !execution.paused_at && held ? (
+            {!over && !execution.paused_at && held ? (
               <Do label="Pause" icon={<IconPlayerPause size={14} />} path={`/api/executions/${encodeURIComponent(id)}/pause`} question="Pause this execution?" done="It is paused." color="orange">
                 Nothing more of it is sent until it is resumed: {plural(execution.targets?.waiting ?? 0, 'agent')} wait. What runs goes on.
               </Do>
             ) : null}
-            {can('resume') && execution.paused_at ? (
+            {execution.paused_at ? (
               <Do label="Resume" icon={<IconPlayerPlay size={14} />} path={`/api/executions/${encodeURIComponent(id)}/resume`} question="Resume this execution?" done="It goes on." color="pine">
                 What waits goes out again, as it is due: {plural(execution.targets?.waiting ?? 0, 'agent')} wait. A gate that has failed is waived.
               </Do>
             ) : null}
-            {can('abort') && !over && held ? <Button variant="default" leftSection={<IconPlayerStop size={14} />} onClick={() => setAct('abort')}>Abort</Button> : null}
+            {!over && held ? <Button variant="default" leftSection={<IconPlayerStop size={14} />} onClick={() => setAct('abort')}>Abort</Button> : null}
             {failed > 0 ? <Button variant="default" leftSection={<IconRepeat size={14} />} onClick={() => setAct('again')}>Run again where it failed</Button> : null}
             {!over ? <Button color="red" leftSection={<IconPlayerStop size={14} />} onClick={() => setAct('kill')} disabled={execution.killed_at != null}>{execution.killed_at ? 'Being killed' : 'Kill'}</Button> : null}
           </>

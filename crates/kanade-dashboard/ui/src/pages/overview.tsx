@@ -4,18 +4,17 @@ import { Button, SegmentedControl, Skeleton } from '@mantine/core';
 import { IconPlayerPlay } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
 import { Link, getRouteApi } from '@tanstack/react-router';
-import { lazy, Suspense, useMemo, useState } from 'react';
+import { lazy, Suspense, useState } from 'react';
 
-import { useFeatures } from '../api/features';
 import { api, body } from '../api/client';
 import { queries } from '../api/queries';
 import type { Execution, FleetHealth, Ready, Run } from '../api/types';
+import type { Bucket } from '../components/chart';
 import { KillExecution } from '../components/kill';
 import { AgentLink, ExecutionLink, JobLink } from '../components/link';
 import { Chip, Counts, Progress, State } from '../components/state';
 import { Time } from '../components/time';
 import { Answer, Empty, Failure, Loading, PageTitle, Panel } from '../components/view';
-import { bucketsOf, type Bucket } from '../lib/buckets';
 import { count } from '../lib/format';
 import { EXECUTION, TARGET, lookOf } from '../lib/states';
 import { oneOf, sinceOf } from '../lib/search';
@@ -180,17 +179,12 @@ export function Checks({ ready, fleet }: { ready: Ready; fleet: FleetHealth | un
 }
 
 const SPANS = { '1h': 3_600_000, '24h': 86_400_000, '7d': 7 * 86_400_000 } as const;
-const READ = 500;
 
 function OverTime() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const features = useFeatures();
   const span = oneOf(search.span, ['1h', '24h', '7d'] as const) ?? '24h';
-  const counted = features.has('GET', '/api/statistics');
-  // To whole minutes, so that the question stays the same for a while.
-  const [opened] = useState(() => Date.now());
-  const statistics = useQuery({
+  const query = useQuery({
     queryKey: ['statistics', span],
     queryFn: async () => {
       const to = Math.ceil(Date.now() / 60_000) * 60_000;
@@ -200,20 +194,8 @@ function OverTime() {
       );
       return { buckets: answer.buckets.map((row): Bucket => ({ ...row, at: Date.parse(row.at) })), complete: answer.complete };
     },
-    enabled: features.known && counted,
   });
-  const newest = useQuery({ ...queries.executions({ limit: READ }), enabled: features.known && !counted });
-  const executions = newest.data?.items;
-  const updatedAt = Math.max(newest.dataUpdatedAt, opened);
-  const buckets = useMemo(() => {
-    if (counted) return statistics.data?.buckets;
-    if (executions === undefined) return undefined;
-    const to = Math.ceil(updatedAt / 60_000) * 60_000;
-    return bucketsOf(executions, to - SPANS[span], to, 60);
-  }, [counted, statistics.data, executions, span, updatedAt]);
-  const cut = !counted && newest.data?.next != null && buckets !== undefined
-    && Date.parse(executions?.at(-1)?.initiated_at ?? '') > (buckets[0]?.at ?? 0);
-  const failed = statistics.error ?? newest.error;
+  const buckets = query.data?.buckets;
   return (
     <Panel
       title="Runs over time"
@@ -226,7 +208,7 @@ function OverTime() {
       }
     >
       <div style={{ padding: '8px 8px 6px' }}>
-        {failed && buckets === undefined ? <Failure error={failed} /> : buckets === undefined ? <Loading rows={6} /> : (
+        {query.error && buckets === undefined ? <Failure error={query.error} /> : buckets === undefined ? <Loading rows={6} /> : (
           <Suspense fallback={<div style={{ height: 170 }}><Loading rows={6} /></div>}>
             <Chart
               buckets={buckets}
@@ -235,9 +217,8 @@ function OverTime() {
           </Suspense>
         )}
         <div className="kn-faint" style={{ fontSize: '0.75rem', padding: '2px 6px' }}>
-          Counted when {counted ? 'started' : 'fired'}. Drag over a span to see its runs.
-          {statistics.data?.complete === false ? ' There are more than could be counted.' : ''}
-          {cut ? ` Only the newest ${count(READ)} executions are counted.` : ''}
+          Counted when started. Drag over a span to see its runs.
+          {query.data?.complete === false ? ' There are more than could be counted.' : ''}
         </div>
       </div>
     </Panel>
@@ -245,66 +226,33 @@ function OverTime() {
 }
 
 function Next() {
-  const features = useFeatures();
-  const offered = features.has('GET', '/api/schedules/upcoming');
-  const upcoming = useQuery({ ...queries.upcoming(6), enabled: offered });
-  const schedules = useQuery(queries.schedules());
-  const title = <Link to="/schedules" className="kn-link kn-faint">All schedules</Link>;
-  if (offered) {
-    return (
-      <Panel title="Next firings" className="c4" actions={title}>
-        <Answer query={upcoming} rows={4}>
-          {(next) => next.length === 0 ? <Empty title="Nothing is planned">No enabled schedule has a firing ahead.</Empty> : (
-            <table className="kn-table">
-              <thead><tr><th scope="col">Schedule</th><th scope="col">Job</th><th scope="col" className="num">When</th></tr></thead>
-              <tbody>
-                {next.map((each) => (
-                  <tr key={`${each.schedule_id}${each.slot}`}>
-                    <td>{each.schedule_id}{each.frozen ? <> <Chip tone="warn" title={each.frozen}>frozen</Chip></> : null}</td>
-                    <td><JobLink id={each.job_id} /></td>
-                    <td className="num"><Time at={each.slot} /></td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          )}
-        </Answer>
-      </Panel>
-    );
-  }
+  const upcoming = useQuery(queries.upcoming(6));
   return (
-    <Panel title="Schedules" className="c4" actions={title}>
-      <Answer query={schedules} rows={4}>
-        {(page) => {
-          const enabled = page.items.filter((schedule) => schedule.enabled);
-          return enabled.length === 0 ? <Empty title="No schedules">A schedule fires a job again and again.</Empty> : (
-            <table className="kn-table">
-              <thead><tr><th scope="col">Schedule</th><th scope="col">Job</th><th scope="col">Cron</th></tr></thead>
-              <tbody>
-                {enabled.slice(0, 6).map((schedule) => (
-                  <tr key={schedule.id}>
-                    <td>{schedule.id}{'held' in schedule && schedule.held ? <> <Chip tone="warn" title={schedule.held.reason}>held</Chip></> : null}</td>
-                    <td><JobLink id={schedule.job_id} /></td>
-                    <td className="kn-mono">{schedule.cron}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          );
-        }}
+    <Panel title="Next firings" className="c4" actions={<Link to="/schedules" className="kn-link kn-faint">All schedules</Link>}>
+      <Answer query={upcoming} rows={4}>
+        {(next) => next.length === 0 ? <Empty title="Nothing is planned">No enabled schedule has a firing ahead.</Empty> : (
+          <table className="kn-table">
+            <thead><tr><th scope="col">Schedule</th><th scope="col">Job</th><th scope="col" className="num">When</th></tr></thead>
+            <tbody>
+              {next.map((each) => (
+                <tr key={`${each.schedule_id}${each.slot}`}>
+                  <td>{each.schedule_id}{each.frozen ? <> <Chip tone="warn" title={each.frozen}>frozen</Chip></> : null}</td>
+                  <td><JobLink id={each.job_id} /></td>
+                  <td className="num"><Time at={each.slot} /></td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        )}
       </Answer>
     </Panel>
   );
 }
 
 function Failures() {
-  const features = useFeatures();
   const [opened] = useState(() => Date.now());
   const since = sinceOf('24h', opened);
-  const query = useQuery({
-    ...queries.runs({ status: 'failure', limit: 8, ...(since ? { since } : {}), ...(features.takes('GET', '/api/results', 'output') ? { output: false } : {}) }),
-    enabled: features.known,
-  });
+  const query = useQuery(queries.runs({ status: 'failure', limit: 8, ...(since ? { since } : {}), output: false }));
   return (
     <Panel title="Not well in the last 24 hours" className="c12" actions={<Link to="/activity" search={{ status: 'failure', since: '24h' }} className="kn-link kn-faint">All of them</Link>}>
       <Answer query={query}>

@@ -7,7 +7,6 @@ import { getRouteApi } from '@tanstack/react-router';
 import { useState } from 'react';
 
 import { api, raw } from '../api/client';
-import { useFeatures } from '../api/features';
 import { queries } from '../api/queries';
 import type { Freeze, ScheduleAhead, SlotAhead } from '../api/types';
 import { Confirm, messageOf, useTell } from '../components/act';
@@ -33,11 +32,9 @@ type Act = { schedule: ScheduleAhead; act: 'enable' | 'disable' | 'trigger' | 'd
 export function Schedules() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const features = useFeatures();
   const schedules = useQuery(queries.schedules());
   const [act, setAct] = useState<Act | null>(null);
   const [freezing, setFreezing] = useState(false);
-  const freezes = features.has('PUT', '/api/freeze');
   const edit = (id: string | undefined) => void navigate({ search: { ...search, edit: id } });
   return (
     <>
@@ -45,13 +42,13 @@ export function Schedules() {
         title="Schedules" sub="What fires by itself, and when"
         actions={
           <>
-            {freezes ? <Button variant="default" leftSection={<IconSnowflake size={14} />} onClick={() => setFreezing(true)}>Freeze</Button> : null}
+            <Button variant="default" leftSection={<IconSnowflake size={14} />} onClick={() => setFreezing(true)}>Freeze</Button>
             <Button leftSection={<IconPlus size={14} />} onClick={() => edit(' ')}>New schedule</Button>
           </>
         }
       />
-      {features.has('GET', '/api/freeze') ? <Frozen /> : null}
-      {features.has('GET', '/api/schedules/upcoming') ? <Strip /> : null}
+      <Frozen />
+      <Strip />
       <Panel>
         <Answer query={schedules}>
           {({ items }) => items.length === 0 ? (
@@ -70,11 +67,11 @@ export function Schedules() {
                       <td className="wide-only">{aim(schedule)}</td>
                       <td>{schedule.next ? <Time at={schedule.next} /> : <span className="kn-faint">–</span>}</td>
                       <td className="num" style={{ whiteSpace: 'nowrap' }}>
-                        {features.has('POST', '/api/schedules/{id}/trigger') ? <Button size="compact-xs" variant="light" onClick={() => setAct({ schedule, act: 'trigger' })}>Fire now</Button> : null}
+                        <Button size="compact-xs" variant="light" onClick={() => setAct({ schedule, act: 'trigger' })}>Fire now</Button>
                         <Menu position="bottom-end" shadow="md">
                           <Menu.Target><ActionIcon aria-label={`More about ${schedule.id}`} ml={4} size="sm"><IconDotsVertical size={15} /></ActionIcon></Menu.Target>
                           <Menu.Dropdown>
-                            {features.has('GET', '/api/schedules/{id}/preview') ? <Menu.Item onClick={() => setAct({ schedule, act: 'preview' })}>When it fires</Menu.Item> : null}
+                            <Menu.Item onClick={() => setAct({ schedule, act: 'preview' })}>When it fires</Menu.Item>
                             <Menu.Item onClick={() => edit(schedule.id)}>Edit</Menu.Item>
                             {schedule.enabled ? <Menu.Item onClick={() => setAct({ schedule, act: 'disable' })}>Disable</Menu.Item> : <Menu.Item onClick={() => setAct({ schedule, act: 'enable' })}>Enable</Menu.Item>}
                             <Menu.Divider />
@@ -193,7 +190,6 @@ function FreezeDialog({ onClose }: { onClose: () => void }) {
 }
 
 function Doing({ schedule, act, onClose }: Act & { onClose: () => void }) {
-  const features = useFeatures();
   const client = useQueryClient();
   const navigate = route.useNavigate();
   const [cascade, setCascade] = useState(false);
@@ -219,12 +215,7 @@ function Doing({ schedule, act, onClose }: Act & { onClose: () => void }) {
         <Confirm
           opened onClose={onClose} title={`Enable ${schedule.id}?`} button="Enable it" color="pine" done={`${schedule.id} is enabled.`}
           act={async () => {
-            if (features.has('POST', '/api/schedules/{id}/enable')) await raw('POST', `/api/schedules/${encodeURIComponent(schedule.id)}/enable`);
-            else {
-              // Without a route for it, the document as it is now is stored with the one change.
-              const { data, response } = await api.GET('/api/schedules/{id}', path);
-              if (data) await api.POST('/api/schedules', { body: { ...documentOf(data as ScheduleAhead), enabled: true } as never, params: { header: { 'If-Match': response.headers.get('etag') ?? '*' } } });
-            }
+            await raw('POST', `/api/schedules/${encodeURIComponent(schedule.id)}/enable`);
             after();
           }}
         >
@@ -252,8 +243,7 @@ function Doing({ schedule, act, onClose }: Act & { onClose: () => void }) {
 
 function Preview({ schedule, onClose }: { schedule: ScheduleAhead; onClose: () => void }) {
   const query = useQuery(queries.preview(schedule.id, 12));
-  const features = useFeatures();
-  const past = useQuery({ ...queries.slots(schedule.id), enabled: features.has('GET', '/api/schedules/{id}/slots') });
+  const past = useQuery(queries.slots(schedule.id));
   const zone = useZone();
   return (
     <Modal opened onClose={onClose} size="xl" title={<Text fw={650}>When {schedule.id} fires</Text>} closeButtonProps={{ 'aria-label': 'Close' }}>

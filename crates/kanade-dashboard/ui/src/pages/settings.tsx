@@ -4,7 +4,7 @@ import { SegmentedControl, useMantineColorScheme } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 
 import { api, body } from '../api/client';
-import { openApi, useFeatures } from '../api/features';
+import { openApi } from '../api/openapi';
 import { queries } from '../api/queries';
 import { State } from '../components/state';
 import { Time, setZone, useZone } from '../components/time';
@@ -45,10 +45,9 @@ function Preferences() {
 }
 
 function Server() {
-  const document = useQuery(openApi());
-  const features = useFeatures();
-  const tells = features.has('GET', '/api/deployment');
-  const deployment = useQuery({ queryKey: ['ready', 'deployment'], queryFn: ({ signal }) => body(api.GET('/api/deployment', { signal })), enabled: tells });
+  const deployment = useQuery({ queryKey: ['ready', 'deployment'], queryFn: ({ signal }) => body(api.GET('/api/deployment', { signal })) });
+  // Asked only where the deployment is not told: it is large.
+  const document = useQuery({ ...openApi(), enabled: deployment.isError });
   const told = deployment.data;
   return (
     <Panel className="c6" title="Server">
@@ -71,32 +70,26 @@ const VERDICT = {
   failed: { tone: 'bad', shape: 'cross', means: 'It does not work.' },
 } as const;
 
-/** The checks of `kanade doctor`, where the server tells of them. */
+/** The checks of `kanade doctor`. */
 function Doctor() {
-  const features = useFeatures();
-  const tells = features.has('GET', '/api/doctor');
   const query = useQuery({
     queryKey: ['ready', 'doctor'],
     queryFn: ({ signal }) => body(api.GET('/api/doctor', { signal })),
-    enabled: tells,
   });
-  if (!features.known) return null;
   return (
     <Panel className="c6" title="Doctor">
-      {tells ? (
-        <Answer query={query}>
-          {(findings) => (
-            <div className="kn-pad" style={{ display: 'grid', gap: 8 }}>
-              {findings.map((finding) => (
-                <div key={finding.check}>
-                  <State of={finding.verdict} look={{ label: finding.check, ...VERDICT[finding.verdict] }} />
-                  <div className="kn-faint" style={{ paddingLeft: 19, fontSize: '0.8125rem' }}>{finding.detail}</div>
-                </div>
-              ))}
-            </div>
-          )}
-        </Answer>
-      ) : <Empty title="Run it on the server">`kanade doctor` checks the deployment and says what to do.</Empty>}
+      <Answer query={query}>
+        {(findings) => (
+          <div className="kn-pad" style={{ display: 'grid', gap: 8 }}>
+            {findings.map((finding) => (
+              <div key={finding.check}>
+                <State of={finding.verdict} look={{ label: finding.check, ...VERDICT[finding.verdict] }} />
+                <div className="kn-faint" style={{ paddingLeft: 19, fontSize: '0.8125rem' }}>{finding.detail}</div>
+              </div>
+            ))}
+          </div>
+        )}
+      </Answer>
     </Panel>
   );
 }
