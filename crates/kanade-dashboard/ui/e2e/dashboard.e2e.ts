@@ -91,6 +91,32 @@ test('a job is run from the page and watched until it ends, without a reload', a
   });
 });
 
+test('what a run prints shows while it runs, and how it ends', async () => {
+  const go = join(server.folder, 'go-on');
+  await server.api('POST', '/api/jobs', {
+    id: 'talking', version: '1.0.0', description: 'Goes on when it may',
+    execute: { shell: 'sh', timeout: '5m', script: `echo 'the first half is done'; until [ -e '${go}' ]; do sleep 0.1; done; echo 'the second half is done'` },
+  });
+  const exec = await server.fire('talking', { target: { pcs: ['demo-1'] } });
+  await server.settled(exec, { running: 1 });
+  const [run] = await server.api<{ result_id: string }[]>('GET', `/api/results?exec_id=${exec}`);
+  await on(`/runs/${run?.result_id}`, WIDE, async (page) => {
+    await live(page);
+    const printed = page.getByRole('region', { name: 'stdout' });
+    await printed.getByText('the first half is done').waitFor();
+    // Nothing but this test lets it go on, so it runs for as long as this is looked at.
+    await page.locator('[data-state=running]').waitFor();
+    expect(await printed.textContent()).not.toContain('the second half');
+    expect((await server.api<{ finished_at?: string | null }>('GET', `/api/results/${run?.result_id}`)).finished_at ?? null).toBe(null);
+
+    writeFileSync(go, '');
+    await printed.getByText('the second half is done').waitFor();
+    await page.locator('[data-state=succeeded]').waitFor();
+    await page.getByText('exit code 0').waitFor();
+    await printed.getByText('the first half is done').waitFor();
+  });
+});
+
 test('a long job is killed from the page, and each agent answers', async () => {
   const exec = await server.fire('long', { target: { groups: ['demo'] } });
   await server.settled(exec, { running: 3 });
