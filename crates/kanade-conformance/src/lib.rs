@@ -22,6 +22,7 @@
 
 mod factory;
 mod harness;
+pub mod sample;
 mod suite;
 
 #[doc(hidden)]

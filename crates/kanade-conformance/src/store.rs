@@ -259,7 +259,7 @@ suite! { $
         a_gate_holds_later_waves_until_it_has_passed
         a_gate_that_fails_pauses_and_stays_failed
         a_verdict_must_fit_what_is_recorded
-        open_gates_are_handed_out_oldest_first
+        what_is_to_be_steered_is_handed_out_oldest_first
         a_gate_is_as_it_was_after_a_restart
     ;
 }

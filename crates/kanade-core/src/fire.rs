@@ -1,30 +1,28 @@
 //! Fires a job: resolves the target, records execution, targets and sends in one commit, hands the sends on.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+mod order;
+mod recipients;
+mod too_old;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kanade_model::{
-    AuditAction, Caller, EventSkipped, ExecId, Execute, FanoutPlan, GroupName, HumanDuration, Invalid, JobId,
-    Manifest, PcId, RequestId, Retry, ScriptStatus, SendId, SkipReason, SlotState, Timestamp, Version, api,
-    param, params_unknown_to,
+    AuditAction, Caller, ExecId, FanoutPlan, Invalid, JobId, Manifest, PcId, ScriptStatus, SlotState,
+    Version, api, param,
 };
 use kanade_ports::{
-    Addressee, Agent, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, Limits,
-    MAX_LIMIT, NewExecution, NewTarget, Order, OrderParams, Outcome, Pace, Precondition, Retrying, Send,
-    SendState, SlotRecord,
+    Addressee, Change, ChangeSet, Clock, ErrorKind, ExecutionStore, IdempotencyKey, Ids, NewExecution,
+    Outcome, Precondition, Send, SendState, SlotRecord,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    Audit, Committer, Dispatcher, Documents, Error, Settings, aim, documents::not_found, error::Result,
+    Audit, Committer, Dispatcher, Documents, Error, Settings, documents::not_found, error::Result,
     secrets::Secrets,
 };
+use order::{in_short, limits, order, pace};
+use too_old::refusals;
 
-/// Up to so many agents are looked up each by itself.
-const ASKED_ONE_BY_ONE: usize = 16;
 /// A send that is still owed so long after its time has been forgotten.
 const OVERDUE: Duration = Duration::from_secs(5);
 
@@ -330,279 +328,5 @@ impl Fires {
                 .map(|send| send.to.subject().as_str().to_owned())
                 .collect(),
         }))
-    }
-
-    async fn resolve(
-        &self,
-        exec_id: &ExecId,
-        plan: &FanoutPlan,
-        only: Option<&BTreeSet<PcId>>,
-        now: Timestamp,
-        each: bool,
-    ) -> Result<(Vec<NewTarget>, Vec<Send>)> {
-        let mut recipients = Recipients {
-            fires: self,
-            exec_id,
-            only,
-            targets: BTreeMap::new(),
-            sends: Vec::new(),
-            state: SendState::Due,
-        };
-        if let Some(rollout) = &plan.rollout {
-            for (number, wave) in rollout.waves.iter().enumerate() {
-                let members = self.members(std::slice::from_ref(&wave.group));
-                let number = u32::try_from(number).unwrap_or(u32::MAX);
-                recipients.send_each(members, number, now.plus(wave.delay.0));
-                if wave.proceed_if.is_some() {
-                    // Its gate lets later waves out, not their delay alone.
-                    recipients.state = SendState::Held;
-                }
-            }
-        } else if let (true, Some(only)) = (plan.target.all, only) {
-            recipients.send_each(only.clone(), 0, now);
-        } else if plan.target.all {
-            let mut pcs = self.known_agents().await?;
-            pcs.extend(plan.target.pcs.iter().cloned());
-            if each {
-                // Heard by all, it would be run without parameters by agents that know none, and by all at once.
-                recipients.send_each(pcs, 0, now);
-            } else {
-                recipients.send_all(pcs, now);
-            }
-        } else {
-            let mut pcs = self.members(&plan.target.groups);
-            pcs.extend(plan.target.pcs.iter().cloned());
-            recipients.send_each(pcs, 0, now);
-        }
-        if recipients.targets.is_empty() {
-            return Err(nobody(plan).into());
-        }
-        Ok((recipients.targets.into_values().collect(), recipients.sends))
-    }
-
-    async fn known_agents(&self) -> Result<BTreeSet<PcId>> {
-        let mut pcs = BTreeSet::new();
-        self.each_agent(|agent| {
-            pcs.insert(agent.pc_id);
-        })
-        .await?;
-        Ok(pcs)
-    }
-
-    async fn each_agent(&self, mut look: impl FnMut(Agent)) -> Result<()> {
-        let mut after = None;
-        loop {
-            let page = self.store.agents(after.as_ref(), MAX_LIMIT).await?;
-            page.items.into_iter().for_each(&mut look);
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// The targets whose agents are known to be too old for this job, and why. They would drop its Commands, or say that
-    /// they had run what they had not.
-    async fn too_old(
-        &self,
-        manifest: &Manifest,
-        has_params: bool,
-        targets: &[NewTarget],
-    ) -> Result<BTreeMap<PcId, String>> {
-        let mut too_old = BTreeMap::new();
-        let execute = &manifest.execute;
-        if execute.shell.known_since().is_none() && execute.run_as.is_default() && !has_params {
-            return Ok(too_old);
-        }
-        let mut judge = |agent: Agent| {
-            if let Some(why) = cannot_run(&agent, execute, has_params) {
-                too_old.insert(agent.pc_id, why);
-            }
-        };
-        if targets.len() <= ASKED_ONE_BY_ONE {
-            for target in targets {
-                if let Some(agent) = self.store.agent(&target.pc_id).await? {
-                    judge(agent);
-                }
-            }
-        } else {
-            self.each_agent(judge).await?;
-            let aimed_at: BTreeSet<&PcId> = targets.iter().map(|target| &target.pc_id).collect();
-            too_old.retain(|pc, _| aimed_at.contains(pc));
-        }
-        Ok(too_old)
-    }
-
-    fn members(&self, groups: &[GroupName]) -> BTreeSet<PcId> {
-        aim::members(&self.documents, groups)
-    }
-}
-
-/// Collects targets and sends; an agent that is meant more than once is sent to once, in its first wave.
-struct Recipients<'a> {
-    fires: &'a Fires,
-    exec_id: &'a ExecId,
-    /// Nobody else is sent to, where it is said.
-    only: Option<&'a BTreeSet<PcId>>,
-    targets: BTreeMap<PcId, NewTarget>,
-    sends: Vec<Send>,
-    /// Of the sends that follow.
-    state: SendState,
-}
-
-impl Recipients<'_> {
-    fn send_each(&mut self, pcs: BTreeSet<PcId>, wave: u32, due_at: Timestamp) {
-        for pc in pcs {
-            if !self.targets.contains_key(&pc) && self.only.is_none_or(|only| only.contains(&pc)) {
-                let send = self.send(Addressee::Pc(pc.clone()), wave, due_at);
-                self.reach(pc, &send);
-                self.sends.push(send);
-            }
-        }
-    }
-
-    fn send_all(&mut self, pcs: BTreeSet<PcId>, due_at: Timestamp) {
-        let send = self.send(Addressee::All, 0, due_at);
-        for pc in pcs {
-            self.reach(pc, &send);
-        }
-        self.sends.push(send);
-    }
-
-    fn send(&self, to: Addressee, wave: u32, due_at: Timestamp) -> Send {
-        Send {
-            send_id: SendId(self.fires.ids.next()),
-            exec_id: self.exec_id.clone(),
-            to,
-            request_id: RequestId(self.fires.ids.next()),
-            wave,
-            due_at,
-            state: self.state,
-        }
-    }
-
-    fn reach(&mut self, pc: PcId, send: &Send) {
-        let target = NewTarget {
-            pc_id: pc.clone(),
-            send_id: send.send_id,
-            request_id: send.request_id,
-            wave: send.wave,
-            due_at: send.due_at,
-        };
-        self.targets.insert(pc, target);
-    }
-}
-
-/// Why this agent is too old for it, if it is.
-fn cannot_run(agent: &Agent, execute: &Execute, has_params: bool) -> Option<String> {
-    let version = agent.agent_version.as_deref()?;
-    let windows = agent
-        .os_family
-        .as_deref()
-        .is_none_or(|family| family.eq_ignore_ascii_case("windows"));
-    execute
-        .shell
-        .unknown_to(version)
-        .or_else(|| execute.run_as.pretended_by(version, windows))
-        .or_else(|| has_params.then(|| params_unknown_to(version)).flatten())
-}
-
-/// What is recorded of the targets that cannot run it, with the fire.
-fn refusals(
-    exec_id: &ExecId,
-    manifest: &Manifest,
-    targets: &[NewTarget],
-    too_old: &BTreeMap<PcId, String>,
-    at: Timestamp,
-) -> Vec<Change> {
-    let refused = |target: &NewTarget| {
-        let detail = too_old.get(&target.pc_id)?.clone();
-        Some(Change::RunSkipped(EventSkipped {
-            request_id: target.request_id,
-            exec_id: exec_id.clone(),
-            pc_id: target.pc_id.clone(),
-            at,
-            manifest_id: manifest.id.clone(),
-            version: manifest.version.clone(),
-            reason: SkipReason::Unsupported,
-            detail,
-        }))
-    };
-    targets.iter().filter_map(refused).collect()
-}
-
-fn nobody(plan: &FanoutPlan) -> Invalid {
-    let names = |groups: Vec<&str>| groups.join(", ");
-    match &plan.rollout {
-        Some(rollout) => Invalid::new(
-            "rollout.waves",
-            names(rollout.waves.iter().map(|wave| wave.group.as_str()).collect()),
-            "none of these groups has a member; `kanade group add` puts agents into one",
-        ),
-        None if plan.target.all => {
-            Invalid::new("target.all", "true", "no agent has reported to this server yet")
-        }
-        None => Invalid::new(
-            "target.groups",
-            names(plan.target.groups.iter().map(GroupName::as_str).collect()),
-            "none of these groups has a member; `kanade group add` puts agents into one",
-        ),
-    }
-}
-
-fn order(manifest: &Manifest, plan: &FanoutPlan, params: OrderParams) -> Order {
-    Order {
-        job_id: manifest.id.clone(),
-        version: manifest.version.clone(),
-        shell: manifest.execute.shell,
-        script: manifest.execute.script.clone(),
-        timeout_secs: manifest.execute.timeout.as_secs_ceil(),
-        jitter_secs: plan.jitter.map(HumanDuration::as_secs_ceil),
-        run_as: manifest.execute.run_as,
-        cwd: manifest.execute.cwd.clone(),
-        deadline_at: plan.deadline_at,
-        staleness: manifest.staleness,
-        inventory: manifest.inventory.clone(),
-        description: manifest.description.clone(),
-        plan: FanoutPlan {
-            params: BTreeMap::new(),
-            ..plan.clone()
-        },
-        params,
-    }
-}
-
-/// The parameters for the audit trail: null for what is secret, and the beginning of what is long.
-fn in_short(params: &OrderParams) -> Value {
-    const SHOWN: usize = 200;
-    let cut = |text: String| match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    };
-    params
-        .shown()
-        .into_iter()
-        .map(|(name, text)| (name, Value::from(text.map(cut))))
-        .collect()
-}
-
-fn pace(manifest: &Manifest, plan: &FanoutPlan) -> Pace {
-    let retrying = |rule: &Retry| Retrying {
-        rule: rule.clone(),
-        until: plan.deadline_at,
-    };
-    Pace {
-        max_parallel: manifest.execute.max_parallel,
-        retry: manifest.execute.retry.as_ref().map(retrying),
-    }
-}
-
-fn limits(manifest: &Manifest, plan: &FanoutPlan, settings: &Settings) -> Limits {
-    let jitter = plan.jitter.unwrap_or_default();
-    Limits {
-        start_within_secs: settings.command_ttl.as_secs(),
-        run_within_secs: manifest.execute.timeout.as_secs_ceil()
-            + jitter.as_secs_ceil()
-            + settings.lost_grace.as_secs(),
     }
 }

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentGroups, ConfigScope, DisplayField, EffectiveConfig, ExecId, ExecutionStatus, GroupName, Heartbeat,
-    HumanDuration, JobId, Manifest, PcId, Receipt, RequestId, ResultId, Retry, ScheduleId, ScriptStatus,
-    SlotState, Target, TargetState, Timestamp, Version,
+    AgentGroups, ConfigScope, DisplayField, ExecId, ExecutionStatus, JobId, Manifest, PcId, Receipt,
+    RequestId, ResultId, Retry, ScheduleId, ScriptStatus, SlotState, TargetState, Timestamp, Version,
 };
 
 macro_rules! body {
@@ -21,9 +20,17 @@ macro_rules! body {
     )+ };
 }
 
+mod agents;
+mod fleet;
 mod output;
+mod overview;
+mod schedules;
 mod steering;
+pub use agents::*;
+pub use fleet::*;
 pub use output::OutputEvent;
+pub use overview::*;
+pub use schedules::*;
 pub use steering::{ExecutionWave, KillOf, KillRequest, Killed, WaveGate};
 
 body! {
@@ -207,123 +214,6 @@ body! {
         #[serde(default)] pub state: Option<crate::RunState>,
     }
 
-    /// An agent.
-    pub struct Agent {
-        /// The agent.
-        pub pc_id: PcId,
-        /// The host's name.
-        pub hostname: Option<String>,
-        /// `windows`, `linux`, `macos`, …
-        pub os_family: Option<String>,
-        /// The version of the agent program.
-        pub agent_version: Option<String>,
-        /// The newest sign of life.
-        pub last_heartbeat: Timestamp,
-        /// When that was recorded.
-        pub updated_at: Timestamp,
-    }
-
-    /// A slot of a schedule, and what became of it.
-    pub struct Slot {
-        /// The schedule.
-        pub schedule_id: ScheduleId,
-        /// The due time.
-        pub slot: Timestamp,
-        /// What became of it.
-        pub state: SlotState,
-        /// The execution it fired.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub exec_id: Option<ExecId>,
-        /// Why it did not fire, or fired late, in words.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub detail: Option<String>,
-        /// When that was settled.
-        pub settled_at: Timestamp,
-    }
-
-    /// A slot that is to come.
-    pub struct SlotAhead {
-        /// The schedule.
-        pub schedule_id: ScheduleId,
-        /// The job it fires.
-        pub job_id: JobId,
-        /// The due time.
-        pub slot: Timestamp,
-        /// The same moment in the schedule's time zone, in RFC 3339.
-        pub local: String,
-        /// The reason of the freeze in which it lies; missing when none does.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub frozen: Option<String>,
-    }
-
-    /// The time whose slots are to be fired.
-    pub struct Backfill {
-        /// The first moment.
-        pub from: Timestamp,
-        /// The last moment; it must have passed.
-        pub until: Timestamp,
-    }
-
-    /// A schedule: its document's fields, and whether it is held.
-    pub struct ScheduleShown {
-        /// The document's fields, at the root.
-        #[serde(flatten)] pub schedule: crate::Schedule,
-        /// Why it does not fire although it is enabled; missing when nothing holds it.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub held: Option<Held>,
-        /// When it is due next; missing when it does not fire by itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub next: Option<Timestamp>,
-        /// Why its document is not valid, so that it does not fire; missing when it is.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub problem: Option<String>,
-    }
-
-    /// A document in the bucket of schedules that is not a schedule. Existing clients read lists of schedules whole or
-    /// not at all, so what they want of each is there, and says nothing.
-    pub struct UnreadableSchedule {
-        /// Its key.
-        pub id: String,
-        /// What is wrong with it.
-        pub problem: String,
-        /// Empty.
-        pub cron: String,
-        /// Empty.
-        pub job_id: String,
-        /// Nobody.
-        pub target: Target,
-        /// False.
-        pub enabled: bool,
-    }
-
-    /// Why a schedule is held.
-    pub struct Held {
-        /// The reason and what to do about it, in words.
-        pub reason: String,
-    }
-
-    /// The summary of a schedule that was stored.
-    pub struct ScheduleStored {
-        /// The schedule.
-        pub id: ScheduleId,
-        /// Its cron expression.
-        pub cron: String,
-        /// Whether it fires.
-        pub enabled: bool,
-        /// The job it fires.
-        pub job_id: JobId,
-    }
-
-    /// A group an agent is to join.
-    pub struct GroupJoin {
-        /// The group.
-        pub group: GroupName,
-    }
-
-    /// What holds for an agent.
-    pub struct AgentConfig {
-        /// The agent.
-        pub pc_id: PcId,
-        /// The configuration after laying all scopes over each other.
-        pub effective: EffectiveConfig,
-        /// Fields that two groups set.
-        pub warnings: Vec<String>,
-    }
-
     /// A script to run once on one agent.
     pub struct RunRequest {
         /// The agent.
@@ -338,12 +228,6 @@ body! {
         #[serde(default, skip_serializing_if = "Option::is_none")] pub exec_id: Option<ExecId>,
         /// The agent waits a random time up to so many seconds.
         #[serde(default, skip_serializing_if = "Option::is_none")] pub jitter_secs: Option<u64>,
-    }
-
-    /// The answer to a ping.
-    pub struct Ping {
-        /// The sign of life that came.
-        pub heartbeat: Heartbeat,
     }
 
     /// A job that collects inventory facts.
@@ -426,134 +310,6 @@ body! {
         pub at: Timestamp,
     }
 
-    /// A program that agents can update themselves to.
-    pub struct Release {
-        /// Its version.
-        pub version: Version,
-        /// Its bytes.
-        pub size: u64,
-        /// `SHA-256=` and the hash in URL-safe base64.
-        pub digest: String,
-        /// When it was stored.
-        pub modified: Timestamp,
-    }
-
-    /// The answer to a program that was published.
-    pub struct Published {
-        /// The version it was stored under.
-        pub version: Version,
-        /// Its bytes.
-        pub size: u64,
-        /// `SHA-256=` and the hash in URL-safe base64.
-        pub digest: String,
-    }
-
-    /// Which agents are to update themselves, to what.
-    pub struct RolloutRequest {
-        /// A version that is published.
-        pub version: Version,
-        /// The agents.
-        pub scope: RolloutScope,
-        /// They spread the update over this time; what is set for them already when missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub jitter: Option<HumanDuration>,
-    }
-
-    /// The answer to a rollout.
-    pub struct RolledOut {
-        /// The version.
-        pub version: Version,
-        /// The document that says so: `global`, `groups.{name}` or `pcs.{pc_id}`.
-        pub scope_key: String,
-        /// The same for people: `global`, `group canary`, `pc web-1`.
-        pub scope_label: String,
-        /// The agents spread the update over this time.
-        pub jitter: Option<HumanDuration>,
-    }
-
-    /// What the wire contract wants on the broker. All lists are empty in a deployment without a broker.
-    pub struct BrokerStatus {
-        /// Streams of messages.
-        pub streams: Vec<BrokerResource>,
-        /// Buckets of documents.
-        pub kv_buckets: Vec<BrokerResource>,
-        /// Object stores.
-        pub object_stores: Vec<BrokerResource>,
-    }
-
-    /// Something on the broker.
-    pub struct BrokerResource {
-        /// Its name.
-        pub name: String,
-        /// Whether it is there.
-        pub exists: bool,
-    }
-
-    /// How the fleet is.
-    pub struct FleetHealth {
-        /// All in one word.
-        pub status: FleetStatus,
-        /// The agents.
-        pub agents: FleetAgents,
-        /// What is on the broker.
-        pub jetstream: FleetBroker,
-        /// How runs went.
-        pub recent_results: RecentResults,
-        /// When this was found out; it is told again for a few seconds.
-        pub observed_at: Timestamp,
-    }
-
-    /// How many agents there are.
-    pub struct FleetAgents {
-        /// That have ever shown life.
-        pub known: u64,
-        /// Of which within two minutes.
-        pub active: u64,
-        /// The others.
-        pub stale: u64,
-    }
-
-    /// What the wire contract wants on the broker, in numbers; nothing where there is no broker.
-    pub struct FleetBroker {
-        /// Whether all of it is there.
-        pub all_ok: bool,
-        /// How much is.
-        pub healthy: u64,
-        /// How much there should be; 0 as long as the broker does not answer.
-        pub total: u64,
-        /// The names of what is not there.
-        pub missing: Vec<String>,
-        /// Why the broker could not be asked.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub error: Option<String>,
-    }
-
-    /// How many runs have ended lately. Of successes and of failures, 100,000 each are counted at most.
-    pub struct RecentResults {
-        /// Of runs that started within so many hours …
-        pub window_hours: u32,
-        /// … so many have ended,
-        pub total: u64,
-        /// so many of them not well.
-        pub failed: u64,
-    }
-
-    /// Whether the server can do its work.
-    pub struct Ready {
-        /// Whether all checks are well.
-        pub ready: bool,
-        /// Each part (`store`, `catalog`, `bus`) and `ok` or what is wrong.
-        pub checks: BTreeMap<String, String>,
-        /// What became of the bus since the start; only told with the checks.
-        #[serde(default, skip_serializing_if = "Option::is_none")] pub bus: Option<BusRecord>,
-    }
-
-    /// What became of the bus since the server started.
-    pub struct BusRecord {
-        /// How often its connection was lost.
-        pub outages: u64,
-        /// How many messages were dropped because they were not taken in time.
-        pub dropped: u64,
-    }
-
     /// An error (RFC 9457 problem details).
     pub struct Problem {
         /// `about:blank`, or a name for the kind of problem.
@@ -573,46 +329,6 @@ body! {
 
 fn first() -> u32 {
     1
-}
-
-mod overview;
-pub use overview::*;
-
-/// The agents that a rollout is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(tag = "type", content = "value", rename_all = "lowercase")]
-pub enum RolloutScope {
-    /// All.
-    Global,
-    /// The members of this group.
-    Group(GroupName),
-    /// This one.
-    Pc(PcId),
-}
-
-/// How a fleet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum FleetStatus {
-    /// Agents show life, and what should be on the broker is there.
-    Ok,
-    /// No agent has shown life yet.
-    Unknown,
-    /// The broker does not answer or lacks something, or none of the agents shows life.
-    Degraded,
-}
-
-/// One of the documents in the bucket of schedules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(untagged)]
-pub enum ScheduleListed {
-    /// A schedule.
-    Schedule(Box<ScheduleShown>),
-    /// What is not one.
-    Unreadable(UnreadableSchedule),
 }
 
 /// One event of `GET /api/events`. The SSE event name is the `type`.

@@ -1,19 +1,16 @@
 //! What each change does: the table of states in the design, applied to loaded rows. Pure; every backend shares it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use kanade_model::{
-    EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat, PcId, Receipt,
-    RequestId, ResultId, RunState, SendId, SkipReason, TargetState, Timestamp,
+    ExecId, ExecutionStatus, Heartbeat, PcId, RequestId, ResultId, RunState, SendId, TargetState, Timestamp,
 };
 
 use crate::{
-    Agent, Change, ChangeSet, Counts, Course, Execution, Facts, Forget, IdempotencyKey, KeyRecord, Kill,
-    NewExecution, Outcome, Output, PastExecution, Run, SendState, Standing, TargetRecord, WorkingSet,
+    Agent, Change, ChangeSet, Counts, Course, Execution, Facts, Forget, IdempotencyKey, KeyRecord,
+    NewExecution, Outcome, PastExecution, Run, SendState, Standing, TargetRecord, WorkingSet,
+    kill::receipt_after,
 };
-
-/// A run of an execution that we did not fire is lost after this time.
-const FOREIGN_RUN_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl WorkingSet {
     pub(crate) fn apply_set(&mut self, set: &ChangeSet) -> Outcome {
@@ -236,244 +233,6 @@ impl WorkingSet {
         Outcome::Applied
     }
 
-    fn kill(&mut self, exec_id: &ExecId, by: &str, at: Timestamp) -> Outcome {
-        match self.executions.get_mut(exec_id) {
-            None => return Outcome::Unknown,
-            Some(execution) if execution.is_final() => return Outcome::Superseded,
-            Some(Execution { kill: Some(kill), .. }) => {
-                kill.ask_again(at);
-                return Outcome::Duplicate;
-            }
-            Some(execution) => {
-                execution.kill = Some(Kill {
-                    by: by.to_owned(),
-                    at,
-                    settled: false,
-                    asked_again_at: None,
-                });
-                execution.course.pause = None;
-            }
-        }
-        self.withdraw_sends(exec_id);
-        for key in self.open_targets(exec_id) {
-            let unsent = self.is_unsent(&key);
-            self.update_target(&key, at, |target| {
-                if target.state == TargetState::Waiting && unsent {
-                    target.finish(TargetState::Withdrawn, at);
-                } else {
-                    target.receipt = Some(Receipt::Requested);
-                }
-            });
-        }
-        self.start_the_clock(exec_id, at);
-        Outcome::Applied
-    }
-
-    fn kill_heard(&mut self, exec_id: &ExecId, by: &str, at: Timestamp) -> Outcome {
-        let Some(execution) = self.executions.get_mut(exec_id) else {
-            return Outcome::Unknown;
-        };
-        if execution.kill.is_some() {
-            return Outcome::Duplicate;
-        }
-        if !execution.is_final() || execution.counts.of(TargetState::Killed) == 0 {
-            return Outcome::Superseded;
-        }
-        execution.kill = Some(Kill {
-            by: by.to_owned(),
-            at,
-            settled: true,
-            asked_again_at: None,
-        });
-        self.withdraw_sends(exec_id);
-        for key in self.targets.keys_of(exec_id, |_| true) {
-            self.update_target(&key, at, |target| {
-                target.receipt = receipt_after(target.state, target.receipt);
-            });
-        }
-        Outcome::Applied
-    }
-
-    fn kill_delivered(&mut self, event: &EventKill) -> Outcome {
-        let key = (event.exec_id.clone(), event.pc_id.clone());
-        match self.targets.get(&key).map(|target| target.receipt) {
-            None => Outcome::Unknown,
-            Some(Some(Receipt::Requested | Receipt::Unreachable)) => {
-                self.update_target(&key, event.at, |target| target.receipt = Some(Receipt::Delivered));
-                Outcome::Applied
-            }
-            Some(Some(Receipt::Delivered)) => Outcome::Duplicate,
-            Some(_) => Outcome::Superseded,
-        }
-    }
-
-    fn kill_settled(&mut self, exec_id: &ExecId, at: Timestamp) -> Outcome {
-        match self
-            .executions
-            .get_mut(exec_id)
-            .map(|execution| execution.kill.as_mut())
-        {
-            None | Some(None) => return Outcome::Unknown,
-            Some(Some(kill)) if kill.settled => return Outcome::Duplicate,
-            Some(Some(kill)) => kill.settled = true,
-        }
-        for key in self.open_targets(exec_id) {
-            self.update_target(&key, at, |target| {
-                let heard = target.receipt == Some(Receipt::Delivered);
-                if target.state == TargetState::Waiting {
-                    target.receipt = Some(if heard {
-                        Receipt::Confirmed
-                    } else {
-                        Receipt::Unreachable
-                    });
-                    target.finish(TargetState::Withdrawn, at);
-                } else if !heard {
-                    target.receipt = Some(Receipt::Unreachable);
-                }
-            });
-        }
-        Outcome::Applied
-    }
-
-    fn run_started(&mut self, event: &EventStarted, at: Timestamp) -> Outcome {
-        if let Some(run) = self.runs.get(&event.result_id) {
-            if run.pc_id != event.pc_id {
-                return Outcome::Superseded;
-            }
-            if run.job_id.is_some() && run.version.is_some() {
-                return Outcome::Duplicate;
-            }
-            if let Some(run) = self.runs.get_mut(&event.result_id) {
-                run.job_id.get_or_insert_with(|| event.manifest_id.clone());
-                run.version.get_or_insert_with(|| event.version.clone());
-            }
-            return Outcome::Applied;
-        }
-        // An agent's clock may be far behind, and what it says may have been long under way: not lost before its time.
-        let since = event.started_at.max(at);
-        let check_at = self.executions.get(&event.exec_id).map_or_else(
-            || since.plus(FOREIGN_RUN_WITHIN),
-            |execution| execution.limits.finish_by(since),
-        );
-        self.runs.insert(event.result_id, Run::started(event, check_at));
-        if let Some(key) =
-            self.target_or_join(&event.exec_id, &event.pc_id, event.request_id, event.started_at)
-        {
-            self.update_target(&key, event.started_at, |target| {
-                target.start(event.result_id, event.started_at);
-            });
-            let is_its = |target: &TargetRecord| {
-                target.state == TargetState::Running && target.run == Some(event.result_id)
-            };
-            if self.targets.get(&key).is_some_and(is_its)
-                && let Some(kill) = self
-                    .executions
-                    .get_mut(&event.exec_id)
-                    .and_then(|execution| execution.kill.as_mut())
-            {
-                kill.ask_again(at);
-            }
-        }
-        Outcome::Applied
-    }
-
-    fn run_finished(&mut self, result: &ExecResult) -> Outcome {
-        let id = result.run_id();
-        let known = self.runs.get(&id).cloned();
-        match &known {
-            Some(run) if run.pc_id != result.pc_id => return Outcome::Superseded,
-            Some(run) if !matches!(run.state, RunState::Running | RunState::Lost) => {
-                return Outcome::Duplicate;
-            }
-            _ => {}
-        }
-        let state = result.state();
-        let execution = result
-            .exec_id
-            .as_ref()
-            .and_then(|exec_id| self.executions.get(exec_id));
-        let run = Run {
-            result_id: id,
-            request_id: result.request_id,
-            exec_id: result.exec_id.clone(),
-            pc_id: result.pc_id.clone(),
-            job_id: known
-                .as_ref()
-                .and_then(|run| run.job_id.clone())
-                .or_else(|| result.manifest_id.clone())
-                .or_else(|| execution.map(|execution| execution.job_id.clone())),
-            version: known
-                .as_ref()
-                .and_then(|run| run.version.clone())
-                .or_else(|| execution.map(|execution| execution.version.clone())),
-            state,
-            exit_code: Some(result.exit_code),
-            started_at: known.map_or(result.started_at, |run| run.started_at),
-            finished_at: Some(result.finished_at),
-            check_at: None,
-        };
-        if let (RunState::Succeeded, Some(job_id)) = (state, &run.job_id) {
-            self.succeeded(job_id, &run.pc_id, result.finished_at);
-        }
-        self.runs.insert(id, run);
-        self.outputs.insert(
-            id,
-            Output {
-                stdout: result.stdout.clone(),
-                stderr: result.stderr.clone(),
-            },
-        );
-        let Some(exec_id) = &result.exec_id else {
-            return Outcome::Applied;
-        };
-        if let Some(key) = self.target_or_join(exec_id, &result.pc_id, result.request_id, result.started_at) {
-            let next = (state == RunState::Failed)
-                .then(|| self.next_attempt(&key, result))
-                .flatten();
-            self.update_target(&key, result.finished_at, |target| {
-                if let Some(next) = &next {
-                    target.wait_for_attempt(next, result.exit_code);
-                } else if target.is_open() {
-                    target.run = Some(id);
-                    target.started_at = Some(result.started_at);
-                    target.exit_code = Some(result.exit_code);
-                    target.detail = None;
-                    target.finish(state.into(), result.finished_at);
-                }
-            });
-            if let Some(next) = next {
-                self.park(next);
-            }
-        }
-        Outcome::Applied
-    }
-
-    fn run_skipped(&mut self, event: &EventSkipped) -> Outcome {
-        let Some(key) = self.target_or_join(&event.exec_id, &event.pc_id, event.request_id, event.at) else {
-            return Outcome::Unknown;
-        };
-        let state = match event.reason {
-            SkipReason::Superseded => TargetState::Superseded,
-            SkipReason::Revoked | SkipReason::Deadline | SkipReason::Staleness | SkipReason::Unsupported => {
-                TargetState::Refused
-            }
-        };
-        match self.targets.get(&key) {
-            // Said of an earlier attempt.
-            Some(target) if target.attempt > 1 && target.request_id != event.request_id => {
-                return Outcome::Superseded;
-            }
-            Some(target) if target.state == TargetState::Waiting || target.state.is_presumed() => {}
-            Some(target) if target.state == state => return Outcome::Duplicate,
-            _ => return Outcome::Superseded,
-        }
-        self.update_target(&key, event.at, |target| {
-            target.detail = Some(event.detail.clone());
-            target.finish(state, event.at);
-        });
-        Outcome::Applied
-    }
-
     fn agent_seen(&mut self, heartbeat: &Heartbeat, at: Timestamp) -> Outcome {
         let known = self.agents.get(&heartbeat.pc_id);
         if known.is_some_and(|agent| agent.updated_at > at) {
@@ -525,24 +284,6 @@ impl WorkingSet {
         }
     }
 
-    fn lose_run(&mut self, result_id: ResultId, exec_id: &ExecId, pc_id: &PcId, at: Timestamp) -> Outcome {
-        match self.runs.get_mut(&result_id) {
-            None => return Outcome::Unknown,
-            Some(run) if run.state == RunState::Lost => return Outcome::Duplicate,
-            Some(run) if run.state == RunState::Running && run.check_at.is_some_and(|by| by <= at) => {
-                run.state = RunState::Lost;
-                run.check_at = None;
-            }
-            Some(_) => return Outcome::Superseded,
-        }
-        self.update_target(&(exec_id.clone(), pc_id.clone()), at, |target| {
-            if target.state == TargetState::Running && target.run == Some(result_id) {
-                target.finish(TargetState::Lost, at);
-            }
-        });
-        Outcome::Applied
-    }
-
     fn facts_found(&mut self, facts: &Facts) -> Outcome {
         let key = (facts.pc_id.clone(), facts.job_id.clone());
         match self
@@ -583,7 +324,7 @@ impl WorkingSet {
     }
 
     /// The key of a target; one that reports without being on the list joins it. None for a foreign execution.
-    fn target_or_join(
+    pub(crate) fn target_or_join(
         &mut self,
         exec_id: &ExecId,
         pc_id: &PcId,
@@ -657,30 +398,13 @@ impl WorkingSet {
     }
 }
 
-/// What a state says about a kill that was asked for.
-fn receipt_after(state: TargetState, receipt: Option<Receipt>) -> Option<Receipt> {
-    match state {
-        TargetState::Killed => Some(Receipt::Confirmed),
-        TargetState::Succeeded
-        | TargetState::Failed
-        | TargetState::TimedOut
-        | TargetState::Refused
-        | TargetState::Superseded => Some(Receipt::Finished),
-        // Life after a kill: it has to be asked again.
-        TargetState::Running => Some(Receipt::Requested),
-        // Nobody is waited for any more, and how it went was never said.
-        TargetState::Lost | TargetState::Expired => receipt.map(|_| Receipt::Unreachable),
-        TargetState::Waiting | TargetState::Withdrawn => receipt,
-    }
-}
-
 impl TargetRecord {
     /// Whether a run may still decide the state.
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.state.is_final() || self.state.is_presumed()
     }
 
-    fn start(&mut self, run: ResultId, at: Timestamp) {
+    pub(crate) fn start(&mut self, run: ResultId, at: Timestamp) {
         if self.is_open() {
             self.state = TargetState::Running;
             self.run = Some(run);

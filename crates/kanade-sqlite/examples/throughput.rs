@@ -4,12 +4,13 @@
 
 use std::{env, path::PathBuf, time::Instant};
 
+use kanade_conformance::sample;
 use kanade_model::{
-    EventStarted, ExecId, ExecResult, FanoutPlan, PcId, RequestId, ResultId, RunAs, SendId, Shell, Staleness,
+    EventStarted, ExecId, ExecResult, PcId, RequestId, ResultId, SendId,
     Timestamp,
 };
 use kanade_ports::{
-    Addressee, Change, ChangeSet, ExecutionStore, Limits, NewExecution, NewTarget, Order, RunFilter,
+    Addressee, Change, ChangeSet, ExecutionStore, Limits, NewExecution, NewTarget, RunFilter,
     RunQuery, Send, SendState, TextFilter,
 };
 use kanade_sqlite::Database;
@@ -135,22 +136,7 @@ fn execution(number: usize) -> Result<NewExecution, Box<dyn std::error::Error>> 
         exec_id,
         initiated_by: "operator".into(),
         initiated_at: at,
-        order: Order {
-            job_id: "backup".parse()?,
-            version: "1.0.0".parse()?,
-            shell: Shell::Sh,
-            script: "true".into(),
-            timeout_secs: 60,
-            jitter_secs: None,
-            run_as: RunAs::System,
-            cwd: None,
-            deadline_at: None,
-            staleness: Staleness::Cached,
-            inventory: None,
-            description: None,
-            plan: FanoutPlan::default(),
-            params: kanade_ports::OrderParams::default(),
-        },
+        order: sample::order("backup", "true"),
         limits: Limits {
             start_within_secs: 600,
             run_within_secs: 60,

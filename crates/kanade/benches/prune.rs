@@ -13,15 +13,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use kanade_conformance::sample;
 use kanade_core::{Abilities, Ports, Services, Settings};
 use kanade_memory::{EmbeddedBus, MemoryCatalog};
 use kanade_model::{
-    ExecId, ExecResult, FanoutPlan, PcId, RequestId, ResultId, RunAs, SendId, Shell, Staleness, Subject,
+    ExecId, ExecResult, PcId, RequestId, ResultId, SendId, Subject,
     Timestamp,
 };
 use kanade_ports::{
-    Addressee, Change, ChangeSet, Clock, ExecutionStore, Limits, MessageId, NewExecution, NewTarget, Order,
-    OrderParams, Pace, PubSub, RetentionCut, Send, SendState, SystemClock, SystemIds,
+    Addressee, Change, ChangeSet, Clock, ExecutionStore, Limits, MessageId, NewExecution, NewTarget, Pace, PubSub, RetentionCut, Send, SendState, SystemClock, SystemIds,
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -160,22 +160,6 @@ async fn write_old(store: &dyn ExecutionStore, at: Timestamp, executions: usize)
 }
 
 fn firing(exec_id: &ExecId, at: Timestamp, pcs: &[PcId]) -> NewExecution {
-    let order = Order {
-        job_id: "job".parse().unwrap(),
-        version: "1".parse().unwrap(),
-        shell: Shell::Sh,
-        script: "true".into(),
-        timeout_secs: 60,
-        jitter_secs: None,
-        run_as: RunAs::System,
-        cwd: None,
-        deadline_at: None,
-        staleness: Staleness::Cached,
-        inventory: None,
-        description: None,
-        plan: FanoutPlan::default(),
-        params: OrderParams::default(),
-    };
     let (mut targets, mut sends) = (Vec::new(), Vec::new());
     for pc in pcs {
         let (send_id, request_id) = (SendId(Uuid::now_v7()), RequestId(Uuid::new_v4()));
@@ -200,7 +184,7 @@ fn firing(exec_id: &ExecId, at: Timestamp, pcs: &[PcId]) -> NewExecution {
         exec_id: exec_id.clone(),
         initiated_by: "bench".into(),
         initiated_at: at,
-        order,
+        order: sample::order("job", "true"),
         limits: Limits {
             start_within_secs: 3600,
             run_within_secs: 3600,

@@ -6,8 +6,10 @@
 mod answers;
 mod chance;
 mod execution;
+mod kill;
 mod rare;
 mod state;
+mod steering;
 mod step;
 
 use std::{collections::BTreeSet, env, fmt::Write, sync::atomic::Ordering};

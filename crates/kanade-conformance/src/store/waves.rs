@@ -282,7 +282,7 @@ pub async fn a_verdict_must_fit_what_is_recorded<F: StoreFactory>() {
     world.snapshot().await;
 }
 
-pub async fn open_gates_are_handed_out_oldest_first<F: StoreFactory>() {
+pub async fn what_is_to_be_steered_is_handed_out_oldest_first<F: StoreFactory>() {
     let world = World::<F>::new().await;
     let waves: [Staged<'_>; 2] = [(0, Some("1"), &["pc-1"]), (0, None, &["pc-2"])];
     let plain: [Staged<'_>; 2] = [(0, None, &["pc-1"]), (0, None, &["pc-2"])];

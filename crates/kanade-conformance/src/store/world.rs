@@ -4,9 +4,8 @@
 use std::{fmt::Debug, str::FromStr, sync::Arc, time::Duration};
 
 use kanade_model::{
-    AuditEvent, Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus,
-    FanoutPlan, Heartbeat, InventoryHints, PcId, Receipt, RequestId, ResultId, RunAs, SendId, Shell,
-    SkipReason, Staleness, TargetState, Timestamp,
+    AuditEvent, Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat, InventoryHints, PcId, Receipt, RequestId, ResultId, SendId,
+    SkipReason, TargetState, Timestamp,
 };
 use kanade_ports::{
     Addressee, Change, ChangeSet, DeadLetter, Execution, ExecutionStore, Facts, Limits, NewExecution,
@@ -16,7 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::snapshot::{Snapshot, snapshot};
-use crate::StoreFactory;
+use crate::{StoreFactory, sample};
 
 /// A store of a case's own.
 pub(crate) struct World<F> {
@@ -247,20 +246,8 @@ pub(crate) fn fire(exec: &str, pcs: &[&str]) -> Change {
 
 pub(crate) fn order(job: &str) -> Order {
     Order {
-        job_id: id(job),
-        version: id("1.0.0"),
-        shell: Shell::Sh,
-        script: "echo done".into(),
-        timeout_secs: 60,
         jitter_secs: Some(5),
-        run_as: RunAs::System,
-        cwd: None,
-        deadline_at: None,
-        staleness: Staleness::Cached,
-        inventory: None,
-        description: None,
-        plan: FanoutPlan::default(),
-        params: kanade_ports::OrderParams::default(),
+        ..sample::order(job, "echo done")
     }
 }
 

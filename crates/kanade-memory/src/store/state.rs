@@ -20,7 +20,7 @@ pub(super) enum ExecutionList {
     Of(Option<JobId>, Option<ExecutionStatus>),
     /// With a kill that is not settled, by the time of the kill.
     OpenKill,
-    /// With a gate that holds sends back, by the time they were fired.
+    /// To be steered, by the time they were fired.
     ToSteer,
     /// Pending ones that nothing holds, by the time their last send is due.
     Pending,

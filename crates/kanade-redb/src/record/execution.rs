@@ -92,7 +92,7 @@ pub(crate) fn open_kills() -> List {
     List::by_moment(Key::list(5))
 }
 
-/// Executions with a gate that holds sends back, by the time they were fired.
+/// Executions that are to be steered, by the time they were fired.
 pub(crate) fn to_steer() -> List {
     List::by_moment(Key::list(8))
 }

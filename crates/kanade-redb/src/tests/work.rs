@@ -7,14 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use kanade_conformance::sample;
 use kanade_model::{
-    AuditEvent, EventStarted, ExecId, ExecResult, FanoutPlan, Heartbeat, RequestId, ResultId, RunAs, SendId,
-    Shell, Staleness, Timestamp,
+    AuditEvent, EventStarted, ExecId, ExecResult, Heartbeat, RequestId, ResultId, SendId, Timestamp,
 };
 use kanade_ports::{
     Addressee, AuditQuery, AuditRecord, Bucket, Catalog, Change, ChangeSet, DeadLetterRecord, ErrorKind,
-    Execution, ExecutionStore, Facts, Forget, IdempotencyKey, Limits, MAX_LIMIT, NewExecution, NewTarget,
-    Order, Precondition, Run, Send, SendState, StoreError, TargetRecord,
+    Execution, ExecutionStore, Facts, Forget, IdempotencyKey, Limits, MAX_LIMIT, NewExecution, NewTarget, Precondition, Run, Send, SendState, StoreError, TargetRecord,
 };
 use redb::ReadTransaction;
 use uuid::Uuid;
@@ -89,22 +88,7 @@ pub(super) fn sets(step: usize) -> Vec<ChangeSet> {
         exec_id: exec_id.clone(),
         initiated_by: "operator".into(),
         initiated_at: at(step),
-        order: Order {
-            job_id: id("backup"),
-            version: id("1.0.0"),
-            shell: Shell::Sh,
-            script: text(step, 3000),
-            timeout_secs: 60,
-            jitter_secs: None,
-            run_as: RunAs::System,
-            cwd: None,
-            deadline_at: None,
-            staleness: Staleness::Cached,
-            inventory: None,
-            description: None,
-            plan: FanoutPlan::default(),
-            params: kanade_ports::OrderParams::default(),
-        },
+        order: sample::order("backup", text(step, 3000)),
         limits: Limits {
             start_within_secs: 600,
             run_within_secs: 600,

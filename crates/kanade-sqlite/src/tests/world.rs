@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use kanade_conformance::sample;
 use kanade_model::{
-    AuditEvent, ExecId, ExecResult, FanoutPlan, Heartbeat, InventoryHints, JobId, PcId, RequestId, ResultId,
-    RunAs, SendId, Shell, Staleness, Timestamp,
+    AuditEvent, ExecId, ExecResult, Heartbeat, InventoryHints, JobId, PcId, RequestId, ResultId, SendId, Timestamp,
 };
 use kanade_ports::{
     Addressee, Change, ChangeSet, DeadLetter, Facts, Limits, NewExecution, NewTarget, Order, Send, SendState,
@@ -51,22 +51,7 @@ pub(super) fn job() -> JobId {
 }
 
 pub(super) fn order() -> Order {
-    Order {
-        job_id: job(),
-        version: "1.0.0".parse().unwrap(),
-        shell: Shell::Sh,
-        script: "true".into(),
-        timeout_secs: 60,
-        jitter_secs: None,
-        run_as: RunAs::System,
-        cwd: None,
-        deadline_at: None,
-        staleness: Staleness::Cached,
-        inventory: None,
-        description: None,
-        plan: FanoutPlan::default(),
-        params: kanade_ports::OrderParams::default(),
-    }
+    sample::order("backup", "true")
 }
 
 /// A firing at so many agents.

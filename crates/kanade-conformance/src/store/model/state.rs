@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use kanade_model::{ExecutionStatus, Receipt, RunState, SkipReason, SlotState, TargetState};
+use kanade_model::{ExecutionStatus, RunState, SkipReason, SlotState, TargetState};
 use kanade_ports::{Outcome, Standing};
 
 use super::{
-    execution::{Exec, Gate, Held, Kill, RUN_WITHIN},
+    execution::{Exec, RUN_WITHIN},
+    kill::{delivered, kill, kill_heard, settle},
+    steering::{judge, resume},
     step::{End, Name, Oblivion, RunKey, Secs, Set, Step, Transition},
 };
 
@@ -502,129 +504,6 @@ impl End {
             Self::TimedOut => (RunState::TimedOut, -1),
         }
     }
-}
-
-impl Kill {
-    /// Its time for answers begins anew.
-    fn ask_again(&mut self, at: Secs) {
-        self.settled = false;
-        self.asked_again_at = Some(at.max(self.asked_again_at.unwrap_or(self.at)));
-    }
-}
-
-fn resume(execution: &mut Exec, at: Secs) -> Outcome {
-    if execution.pause.is_none() {
-        return Outcome::Superseded;
-    }
-    execution.pause = None;
-    let failed = |gate: &Gate| matches!(gate.verdict, Some((false, ..)));
-    for gate in execution.waves.iter_mut().filter_map(|wave| wave.gate.as_mut()) {
-        if failed(gate) {
-            gate.waived_at.get_or_insert(at);
-        }
-    }
-    execution.let_go(at);
-    Outcome::Applied
-}
-
-fn judge(execution: &mut Exec, wave: u32, verdict: (bool, Secs, u32, u32)) -> Outcome {
-    let gate = |execution: &Exec| execution.waves.get(wave as usize)?.gate.clone();
-    if gate(execution).is_some_and(|gate| gate.verdict.is_some()) {
-        return Outcome::Duplicate;
-    }
-    let (passed, at, succeeded, of) = verdict;
-    let due = execution.judge(at) == Some((wave, passed, succeeded, of));
-    if execution.held() != Some(Held::Gate) || !due {
-        return Outcome::Superseded;
-    }
-    if let Some(gate) = &mut execution.waves[wave as usize].gate {
-        gate.verdict = Some(verdict);
-    }
-    if passed {
-        execution.let_go(at);
-    } else {
-        execution.hold_back("gate", at);
-    }
-    Outcome::Applied
-}
-
-fn kill(execution: &mut Exec, at: Secs) -> Outcome {
-    if execution.is_final() {
-        return Outcome::Superseded;
-    }
-    if let Some(kill) = &mut execution.kill {
-        kill.ask_again(at);
-        return Outcome::Duplicate;
-    }
-    execution.kill = Some(Kill {
-        at,
-        asked_again_at: None,
-        settled: false,
-    });
-    execution.stop(at, |target| target.receipt = Some(Receipt::Requested));
-    Outcome::Applied
-}
-
-/// Somebody has killed it past the server, which hears of that after what it did.
-fn kill_heard(execution: &mut Exec, at: Secs) -> Outcome {
-    if execution.kill.is_some() {
-        return Outcome::Duplicate;
-    }
-    let mut states = execution.targets.values().map(|target| target.state);
-    if !execution.is_final() || !states.any(|state| state == TargetState::Killed) {
-        return Outcome::Superseded;
-    }
-    execution.kill = Some(Kill {
-        at,
-        asked_again_at: None,
-        settled: true,
-    });
-    for target in execution.targets.values_mut() {
-        target.receipt = match target.state {
-            TargetState::Killed => Some(Receipt::Confirmed),
-            _ if target.is_guess() => target.receipt,
-            _ => Some(Receipt::Finished),
-        };
-    }
-    execution.stop(at, |_| ());
-    Outcome::Applied
-}
-
-fn delivered(execution: &mut Exec, pc: Name, at: Secs) -> Outcome {
-    match execution.targets.get(pc).map(|target| target.receipt) {
-        None => Outcome::Unknown,
-        Some(Some(Receipt::Requested | Receipt::Unreachable)) => {
-            execution.on(pc, at, |target| target.receipt = Some(Receipt::Delivered));
-            Outcome::Applied
-        }
-        Some(Some(Receipt::Delivered)) => Outcome::Duplicate,
-        Some(_) => Outcome::Superseded,
-    }
-}
-
-fn settle(execution: &mut Exec, at: Secs) -> Outcome {
-    match &mut execution.kill {
-        None => return Outcome::Unknown,
-        Some(kill) if kill.settled => return Outcome::Duplicate,
-        Some(kill) => kill.settled = true,
-    }
-    for pc in execution.open() {
-        execution.on(pc, at, |target| {
-            let heard = target.receipt == Some(Receipt::Delivered);
-            if target.state == TargetState::Waiting {
-                // Whoever has it and has not started it never will.
-                target.receipt = Some(if heard {
-                    Receipt::Confirmed
-                } else {
-                    Receipt::Unreachable
-                });
-                target.end(TargetState::Withdrawn, at);
-            } else if !heard {
-                target.receipt = Some(Receipt::Unreachable);
-            }
-        });
-    }
-    Outcome::Applied
 }
 
 fn skipped(execution: &mut Exec, pc: Name, reason: SkipReason, at: Secs) -> Outcome {
