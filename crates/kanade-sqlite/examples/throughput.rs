@@ -5,13 +5,10 @@
 use std::{env, path::PathBuf, time::Instant};
 
 use kanade_conformance::sample;
-use kanade_model::{
-    EventStarted, ExecId, ExecResult, PcId, RequestId, ResultId, SendId,
-    Timestamp,
-};
+use kanade_model::{EventStarted, ExecId, ExecResult, PcId, RequestId, ResultId, SendId, Timestamp};
 use kanade_ports::{
-    Addressee, Change, ChangeSet, ExecutionStore, Limits, NewExecution, NewTarget, RunFilter,
-    RunQuery, Send, SendState, TextFilter,
+    Addressee, Change, ChangeSet, ExecutionStore, Limits, NewExecution, NewTarget, RunFilter, RunQuery, Send,
+    SendState, TextFilter,
 };
 use kanade_sqlite::Database;
 use uuid::Uuid;

@@ -16,12 +16,10 @@ use bytes::Bytes;
 use kanade_conformance::sample;
 use kanade_core::{Abilities, Ports, Services, Settings};
 use kanade_memory::{EmbeddedBus, MemoryCatalog};
-use kanade_model::{
-    ExecId, ExecResult, PcId, RequestId, ResultId, SendId, Subject,
-    Timestamp,
-};
+use kanade_model::{ExecId, ExecResult, PcId, RequestId, ResultId, SendId, Subject, Timestamp};
 use kanade_ports::{
-    Addressee, Change, ChangeSet, Clock, ExecutionStore, Limits, MessageId, NewExecution, NewTarget, Pace, PubSub, RetentionCut, Send, SendState, SystemClock, SystemIds,
+    Addressee, Change, ChangeSet, Clock, ExecutionStore, Limits, MessageId, NewExecution, NewTarget, Pace,
+    PubSub, RetentionCut, Send, SendState, SystemClock, SystemIds,
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;

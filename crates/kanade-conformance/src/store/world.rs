@@ -4,8 +4,8 @@
 use std::{fmt::Debug, str::FromStr, sync::Arc, time::Duration};
 
 use kanade_model::{
-    AuditEvent, Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat, InventoryHints, PcId, Receipt, RequestId, ResultId, SendId,
-    SkipReason, TargetState, Timestamp,
+    AuditEvent, Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, ExecutionStatus, Heartbeat,
+    InventoryHints, PcId, Receipt, RequestId, ResultId, SendId, SkipReason, TargetState, Timestamp,
 };
 use kanade_ports::{
     Addressee, Change, ChangeSet, DeadLetter, Execution, ExecutionStore, Facts, Limits, NewExecution,

@@ -13,7 +13,8 @@ use kanade_model::{
 };
 use kanade_ports::{
     Addressee, AuditQuery, AuditRecord, Bucket, Catalog, Change, ChangeSet, DeadLetterRecord, ErrorKind,
-    Execution, ExecutionStore, Facts, Forget, IdempotencyKey, Limits, MAX_LIMIT, NewExecution, NewTarget, Precondition, Run, Send, SendState, StoreError, TargetRecord,
+    Execution, ExecutionStore, Facts, Forget, IdempotencyKey, Limits, MAX_LIMIT, NewExecution, NewTarget,
+    Precondition, Run, Send, SendState, StoreError, TargetRecord,
 };
 use redb::ReadTransaction;
 use uuid::Uuid;

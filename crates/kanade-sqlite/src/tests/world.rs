@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use kanade_conformance::sample;
 use kanade_model::{
-    AuditEvent, ExecId, ExecResult, Heartbeat, InventoryHints, JobId, PcId, RequestId, ResultId, SendId, Timestamp,
+    AuditEvent, ExecId, ExecResult, Heartbeat, InventoryHints, JobId, PcId, RequestId, ResultId, SendId,
+    Timestamp,
 };
 use kanade_ports::{
     Addressee, Change, ChangeSet, DeadLetter, Facts, Limits, NewExecution, NewTarget, Order, Send, SendState,
