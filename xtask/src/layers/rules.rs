@@ -45,7 +45,7 @@ const DEV_EXCEPTIONS: &[(&str, &[&str])] = &[
     // What a server does on a broker is tested with a server.
     (NATS, &[CONFORMANCE, NATS_TESTING, CORE, MEMORY]),
     (POSTGRES, &[CONFORMANCE]),
-    (BINARY, &[NATS_TESTING]),
+    (BINARY, &[NATS_TESTING, CONFORMANCE]),
 ];
 
 /// Libraries that tie a crate to a backend or to the web; only the layers that name them may use them.
