@@ -103,6 +103,7 @@ suite! { $
         what_is_let_out_is_checked_again
         what_a_gate_or_a_pause_holds_has_no_room
         a_kill_or_an_abort_ends_what_is_parked
+        each_of_those_that_heard_one_command_tries_again_by_itself
         a_run_that_failed_is_tried_again_with_a_request_of_its_own
         only_what_the_job_says_is_tried_again
         what_is_said_of_an_earlier_attempt_changes_nothing

@@ -72,7 +72,8 @@ impl WorkingSet {
         if !is_expected || is_over || is_too_late || !has_place {
             return None;
         }
-        let name = |what: &str| Uuid::new_v5(&target.request_id.0, what.as_bytes());
+        // One Command may have reached many agents; each tries again by itself.
+        let name = |what: &str| Uuid::new_v5(&target.request_id.0, format!("{what} of {}", key.1).as_bytes());
         Some(Send {
             send_id: SendId(name("the send of the next attempt")),
             exec_id: key.0.clone(),

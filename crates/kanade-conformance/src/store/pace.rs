@@ -15,9 +15,14 @@ use crate::StoreFactory;
 
 /// The send and the request of an attempt after `later` others.
 pub(super) fn attempt(exec: &str, pc: &str, later: usize) -> (SendId, RequestId) {
-    let first = (send(exec, pc), request(exec, pc));
+    attempt_after(exec, pc, pc, later)
+}
+
+/// As [`attempt`], where the first Command is named `first`.
+pub(super) fn attempt_after(exec: &str, first: &str, pc: &str, later: usize) -> (SendId, RequestId) {
+    let first = (send(exec, first), request(exec, first));
     (0..later).fold(first, |(_, request), _| {
-        let name = |what: &str| Uuid::new_v5(&request.0, what.as_bytes());
+        let name = |what: &str| Uuid::new_v5(&request.0, format!("{what} of {pc}").as_bytes());
         (
             SendId(name("the send of the next attempt")),
             RequestId(name("the next attempt")),
@@ -343,6 +348,47 @@ pub async fn a_run_that_failed_is_tried_again_with_a_request_of_its_own<F: Store
         ),
         (ExecutionStatus::Completed, 1, 1)
     );
+    world.snapshot().await;
+}
+
+pub async fn each_of_those_that_heard_one_command_tries_again_by_itself<F: StoreFactory>() {
+    let world = World::<F>::new().await;
+    let pcs = ["pc-1", "pc-2", "pc-3"];
+    let mut firing = Firing::of("e-1").everybody(pcs);
+    firing.new.pace = retry(&[]);
+    let end = |pc: &str, exit_code| {
+        recorded(ExecResult {
+            request_id: request("e-1", "all"),
+            ..result("e-1", pc, exit_code)
+        })
+    };
+    world
+        .all([
+            firing.change(),
+            sent("e-1", &["all"]),
+            end("pc-1", 1),
+            end("pc-2", 2),
+            end("pc-3", 0),
+        ])
+        .await;
+    let (one, two) = (
+        world.target("e-1", "pc-1").await,
+        world.target("e-1", "pc-2").await,
+    );
+    assert_eq!((one.attempt, two.attempt), (2, 2));
+    assert_ne!(one.request_id, two.request_id, "an agent answers for itself");
+    assert_eq!(world.execution("e-1").await.course.parked, 2);
+    let sends = [&one, &two].map(|target| (target.send_id.expect("parked"), target.pc_id.clone()));
+    let change = Change::LetOut {
+        exec_id: id("e-1"),
+        sends: sends.to_vec(),
+        at: secs(30),
+    };
+    world.all([change]).await;
+    assert_eq!(world.out("e-1", &pcs).await, ["pc-1", "pc-2"]);
+    let due = world.store.due_sends(None, 9).await.unwrap();
+    let to = |pc: &str| due.iter().filter(|send| send.to == Addressee::Pc(id(pc))).count();
+    assert_eq!(pcs.map(to), [1, 1, 0]);
     world.snapshot().await;
 }
 

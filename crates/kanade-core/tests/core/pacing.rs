@@ -155,6 +155,47 @@ async fn a_run_that_failed_is_tried_again_when_its_time_has_come_also_after_a_re
 }
 
 #[tokio::test]
+async fn each_of_those_that_heard_one_command_tries_again_by_itself() {
+    let mut world = World::new().await;
+    job(&world, None, thrice(&[])).await;
+    let pcs = ["pc-1", "pc-2", "pc-3"];
+    for pc in pcs {
+        world.agent(pc).await;
+    }
+    let plan = FanoutPlan {
+        target: Target {
+            all: true,
+            ..Target::default()
+        },
+        ..FanoutPlan::default()
+    };
+    let fires = &world.services.fires;
+    let fired = fires.fire(&id("backup"), &plan, &operator(), None).await.unwrap();
+    assert_eq!(fired.subjects, ["commands.all"], "one Command for all of them");
+    let first = next_after_a_while(&mut world).await;
+    for pc in pcs {
+        world.finished(&first, pc, 1, "", "").await;
+    }
+    world
+        .until("all have failed once", async || {
+            world.execution(&fired.exec_id).await.course.parked == 3
+        })
+        .await;
+    let second = within(&mut world, 12).await;
+    let mut whose: Vec<_> = second.iter().map(|(pc, _)| pc.to_string()).collect();
+    whose.sort();
+    assert_eq!(whose, pcs, "each is asked once more, alone");
+    for (pc, command) in &second {
+        world.finished(command, pc.as_str(), 0, "", "").await;
+    }
+    world
+        .until("all have succeeded", async || {
+            shown(&world, &fired).await.success_count == 3
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn what_was_killed_before_its_next_attempt_has_none() {
     let mut world = World::new().await;
     job(&world, Some(1), thrice(&[])).await;
