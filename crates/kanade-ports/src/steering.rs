@@ -110,6 +110,7 @@ impl WorkingSet {
         // Results may have come since it was worked out; then it is worked out again.
         let holds_still = execution.hold() == Some(crate::Hold::Gate)
             && execution.course.judge(verdict.at) == Some((wave, verdict));
+        let waves = execution.course.waves.len();
         let Some(record) = execution.course.wave_mut(wave).filter(|_| holds_still) else {
             return Outcome::Superseded;
         };
@@ -124,8 +125,9 @@ impl WorkingSet {
             let Verdict { succeeded, of, .. } = verdict;
             let wanted = gate.wanted;
             let reason = format!(
-                "the gate after wave {wave} (`{group}`) has not passed: {succeeded} of {of} succeeded, a share of \
-                 {wanted} was wanted"
+                "the gate after wave {} of {waves} (`{group}`) has not passed: {succeeded} of {of} succeeded, a \
+                 share of {wanted} was wanted",
+                wave + 1
             );
             self.hold_back(exec_id, "gate", verdict.at, Some(reason));
         }

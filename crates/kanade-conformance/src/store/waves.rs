@@ -193,7 +193,10 @@ pub async fn a_gate_that_fails_pauses_and_stays_failed<F: StoreFactory>() {
     let pause = execution.course.pause.clone().expect("it is paused");
     assert_eq!((pause.by.as_str(), pause.at), ("gate", secs(60)));
     let reason = pause.reason.expect("it says why");
-    assert!(reason.contains("wave 0") && reason.contains("0 of 1"), "{reason}");
+    assert!(
+        reason.contains("wave 1 of 2") && reason.contains("0 of 1"),
+        "{reason}"
+    );
     assert_eq!(execution.hold(), Some(Hold::Pause));
 
     // The result was only late.
