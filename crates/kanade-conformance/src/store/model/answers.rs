@@ -12,7 +12,7 @@ use proptest::test_runner::TestCaseError;
 use super::{
     super::{
         walk,
-        world::{id, order, request, secs},
+        world::{id, order, secs},
     },
     chance::PCS,
     execution::{Exec, Held, RUN_WITHIN, START_WITHIN, Target},
@@ -91,8 +91,10 @@ impl Exec {
                 start_within_secs: START_WITHIN.unsigned_abs(),
                 run_within_secs: RUN_WITHIN.unsigned_abs(),
             },
-            course: kanade_ports::Course::default(),
+            course: kanade_ports::Course::of(None, &self.pacing.pace(), secs(self.fired_at)),
         };
+        let few = |count: usize| u32::try_from(count).expect("a few");
+        record.course.parked = few(self.parked().count());
         record.course.pause = self.pause.map(|(by, at, reason)| Pause {
             by: by.into(),
             at: secs(at),
@@ -109,8 +111,8 @@ impl Exec {
                 group: wanted.group,
                 due_at: secs(wave.due_at),
                 counts: Self::count(self.of_wave(number)),
-                owed: u32::try_from(self.owed(number)).expect("a few"),
-                parked: 0,
+                owed: few(self.owed(number)),
+                parked: few(self.parked().filter(|send| send.wave == number).count()),
                 sent_at: wave.sent_at.map(secs),
                 gate: gate.map(|(gate, wanted)| GateRecord {
                     wanted,
@@ -133,9 +135,9 @@ impl Exec {
             exec_id: id(exec),
             pc_id: id(pc),
             state: target.state,
-            send_id: target.by.map(|by| super::super::world::send(exec, by)),
-            request_id: request(exec, target.by.unwrap_or(pc)),
-            attempt: 1,
+            send_id: target.by.map(|by| by.send(exec, pc)),
+            request_id: target.asked.request(exec, pc),
+            attempt: target.attempt.into(),
             wave: target.wave,
             due_at: secs(target.due_at),
             run: target.run.map(|run| run.id()),
@@ -159,7 +161,7 @@ impl Exec {
                     "all" => Addressee::All,
                     pc => Addressee::Pc(id(pc)),
                 },
-                request_id: request(exec, send.to),
+                request_id: send.told.request(exec, send.to),
                 wave: send.wave,
                 due_at: secs(send.due_at),
                 state: send.state,
@@ -194,7 +196,7 @@ impl state::Run {
         RunRecord {
             run: Run {
                 result_id: key.id(),
-                request_id: request(key.exec, self.pc),
+                request_id: key.told.request(key.exec, self.pc),
                 exec_id: self.exec.map(id),
                 pc_id: id(self.pc),
                 job_id: self.job.map(id),
@@ -298,8 +300,8 @@ pub(super) async fn work(store: &dyn ExecutionStore, model: &Model, turn: usize)
 
 async fn live(store: &dyn ExecutionStore, model: &Model) -> Checked {
     let found = store.to_steer(None, MANY).await.unwrap();
-    let wanted = model.execution_records(|of| of.held() == Some(Held::Gate));
-    same_by_time("open gates", found, wanted, |of| of.initiated_at)?;
+    let wanted = model.execution_records(|of| matches!(of.held(), Some(Held::Gate | Held::Room)));
+    same_by_time("to be steered", found, wanted, |of| of.initiated_at)?;
 
     let mut live: BTreeMap<_, LiveCount> = BTreeMap::new();
     for execution in model.executions.values() {

@@ -12,7 +12,7 @@ use proptest::{
 
 use super::{
     state::Model,
-    step::{Aim, End, Name, Oblivion, RunKey, Secs, Set, Step, Transition},
+    step::{Aim, End, Name, Oblivion, Pacing, RunKey, Secs, Set, Step, Told, Transition, Tries},
 };
 
 pub(super) const EXECS: [Name; 3] = ["e-1", "e-2", "e-3"];
@@ -34,7 +34,7 @@ pub(super) fn transition(model: &Model) -> BoxedStrategy<Transition> {
         select(recent).boxed()
     };
     let sets = prop_oneof![5 => set(model), 1 => again];
-    let reports = vec(report(now).prop_map(Set::of), 3..=6);
+    let reports = vec(report(model).prop_map(Set::of), 3..=6);
     prop_oneof![
         8 => (now..now + 40, reports).prop_map(|(at, sets)| Transition::Commit(at, sets)),
         52 => (now..now + 40, vec(sets, 1..=3)).prop_map(|(at, sets)| Transition::Commit(at, sets)),
@@ -91,16 +91,8 @@ fn step(model: &Model) -> BoxedStrategy<Step> {
                 .prop_map(|(exec, at, standing)| Step::TakeOver { exec, at, standing })
                 .boxed(),
         ),
-        (
-            6,
-            (
-                exec(),
-                subsequence(vec!["pc-1", "pc-2", "pc-3", "all", "nobody"], 1..=4),
-                at(),
-            )
-                .prop_map(|(exec, to, at)| Step::Sent { exec, to, at })
-                .boxed(),
-        ),
+        (6, sent(model)),
+        (6, let_out(model)),
         (6, course(model)),
         (
             3,
@@ -126,7 +118,7 @@ fn step(model: &Model) -> BoxedStrategy<Step> {
                 .prop_map(|(exec, at)| Step::Settled { exec, at })
                 .boxed(),
         ),
-        (18, report(now)),
+        (18, report(model)),
         (
             3,
             (exec(), pc(), 0..1600_i64)
@@ -145,7 +137,7 @@ fn step(model: &Model) -> BoxedStrategy<Step> {
         ),
         (
             2,
-            (run(1), 0..200_i64)
+            (run(model, 1), 0..200_i64)
                 .prop_map(move |(run, later)| Step::Lose { run, at: now + later })
                 .boxed(),
         ),
@@ -170,9 +162,75 @@ fn fire(now: Secs) -> BoxedStrategy<Step> {
         ])
     });
     let aim = prop_oneof![2 => each, 1 => some().prop_map(Aim::All), 2 => waves];
-    (select(&EXECS[..]), select(&JOBS[..]), now - 15..now + 40, aim)
-        .prop_map(|(exec, job, at, aim)| Step::Fire { exec, job, at, aim })
+    let most = prop_oneof![2 => Just(None), 2 => (1..=2_u32).prop_map(Some)];
+    let on = select(vec![&[][..], &[3], &[4]]);
+    let until = prop_oneof![3 => Just(None), 1 => (now..now + 200).prop_map(Some)];
+    let tries = (on, until).prop_map(|(on, until)| Some(Tries { on, until }));
+    let pacing = (most, prop_oneof![1 => Just(None), 1 => tries]);
+    (
+        select(&EXECS[..]),
+        select(&JOBS[..]),
+        now - 15..now + 40,
+        aim,
+        pacing,
+    )
+        .prop_map(|(exec, job, at, aim, (most, tries))| {
+            // What goes to everybody at once goes out at once.
+            let most = most.filter(|_| !matches!(aim, Aim::All(_)));
+            Step::Fire {
+                exec,
+                job,
+                at,
+                aim,
+                pacing: Pacing { most, tries },
+            }
+        })
         .boxed()
+}
+
+/// The sends of an execution, and some that it may not have.
+fn sends(model: &Model, exec: Name) -> Vec<(Name, Told)> {
+    let first = Told::default();
+    let all = Told { all: true, later: 0 };
+    let mut sends = vec![("all", all), ("nobody", first)];
+    sends.extend(PCS.map(|pc| (pc, first)));
+    if let Some(execution) = model.executions.get(exec) {
+        sends.extend(execution.sends.iter().map(|send| (send.to, send.told)));
+    }
+    sends.sort_unstable();
+    sends.dedup();
+    sends
+}
+
+fn sent(model: &Model) -> BoxedStrategy<Step> {
+    let now = model.now;
+    let of = |exec| {
+        let sends = sends(model, exec);
+        let most = sends.len().min(4);
+        (subsequence(sends, 1..=most), now - 15..now + 40)
+            .prop_map(move |(sends, at)| Step::Sent { exec, sends, at })
+            .boxed()
+    };
+    Union::new(EXECS.map(of)).boxed()
+}
+
+/// Lets out what is parked, or any other sends.
+fn let_out(model: &Model) -> BoxedStrategy<Step> {
+    let now = model.now;
+    let of = |exec| {
+        let execution = model.executions.get(exec);
+        let parked = execution.map(|of| of.parked().map(|send| (send.to, send.told)).collect());
+        let parked: Vec<(Name, Told)> = parked.unwrap_or_default();
+        let any = sends(model, exec);
+        let some = |of: Vec<(Name, Told)>| {
+            let most = of.len().min(3);
+            subsequence(of, most.min(1)..=most).prop_shuffle()
+        };
+        (prop_oneof![4 => some(parked), 1 => some(any)], now - 15..now + 40)
+            .prop_map(move |(sends, at)| Step::LetOut { exec, sends, at })
+            .boxed()
+    };
+    Union::new(EXECS.map(of)).boxed()
 }
 
 /// Pauses, resumes, aborts, and verdicts: mostly those that are due.
@@ -219,15 +277,37 @@ fn course(model: &Model) -> BoxedStrategy<Step> {
     .boxed()
 }
 
-fn run(lowest: u8) -> BoxedStrategy<RunKey> {
+/// What agents can have been told, mostly what they were told last.
+fn told(model: &Model) -> BoxedStrategy<(Name, Name, Told)> {
+    let told = |all, later| Told { all, later };
+    let mut choices = Vec::new();
+    for exec in EXECS {
+        for pc in PCS {
+            let target = model.executions.get(exec).and_then(|of| of.targets.get(pc));
+            let newest = target.map_or_else(Told::default, |target| target.asked);
+            let rare = [told(true, 0), told(false, 1), told(false, 2)];
+            let usual = [newest, newest, newest, Told::default()];
+            choices.extend(usual.into_iter().chain(rare).map(|told| (exec, pc, told)));
+        }
+    }
+    select(choices).boxed()
+}
+
+fn run(model: &Model, lowest: u8) -> BoxedStrategy<RunKey> {
     let number = prop_oneof![4 => Just(1_u8), 1 => lowest..=2];
-    (select(&EXECS[..]), select(&PCS[..]), number)
-        .prop_map(|(exec, pc, number)| RunKey { exec, pc, number })
+    (told(model), number)
+        .prop_map(|((exec, pc, told), number)| RunKey {
+            exec,
+            pc,
+            told,
+            number,
+        })
         .boxed()
 }
 
 /// What an agent says of what it was told to do.
-fn report(now: Secs) -> BoxedStrategy<Step> {
+fn report(model: &Model) -> BoxedStrategy<Step> {
+    let now = model.now;
     let at = move || now - 30..now + 20;
     // Now and then somebody speaks of another agent's run.
     let by = |run: RunKey| {
@@ -246,7 +326,7 @@ fn report(now: Secs) -> BoxedStrategy<Step> {
         End::TimedOut,
         End::OldKilled,
     ]);
-    let started = run(1)
+    let started = run(model, 1)
         .prop_flat_map(move |run| (Just(run), by(run), at(), 0..40_i64))
         .prop_map(|(run, by, at, way)| Step::Started {
             run,
@@ -254,8 +334,8 @@ fn report(now: Secs) -> BoxedStrategy<Step> {
             at,
             heard_at: at + way,
         });
-    let finished =
-        (run(0), at(), 0..30_i64, end, any::<bool>()).prop_flat_map(move |(run, at, took, end, named)| {
+    let finished = (run(model, 0), at(), 0..30_i64, end, any::<bool>()).prop_flat_map(
+        move |(run, at, took, end, named)| {
             by(run).prop_map(move |by| Step::Finished {
                 run,
                 by,
@@ -264,17 +344,28 @@ fn report(now: Secs) -> BoxedStrategy<Step> {
                 end,
                 named,
             })
-        });
+        },
+    );
     let reason = select(vec![
         SkipReason::Revoked,
         SkipReason::Deadline,
         SkipReason::Superseded,
         SkipReason::Unsupported,
     ]);
-    let skipped = (select(&EXECS[..]), select(&PCS[..]), reason, at())
-        .prop_map(|(exec, pc, reason, at)| Step::Skipped { exec, pc, reason, at });
+    let skipped = (told(model), reason, at()).prop_map(|((exec, pc, told), reason, at)| Step::Skipped {
+        exec,
+        pc,
+        told,
+        reason,
+        at,
+    });
     let by_hand = (select(&HANDS[..]), select(&PCS[..]), at()).prop_map(|(exec, pc, at)| Step::AdHoc {
-        run: RunKey { exec, pc, number: 1 },
+        run: RunKey {
+            exec,
+            pc,
+            told: Told::default(),
+            number: 1,
+        },
         at,
     });
     prop_oneof![8 => started, 8 => finished, 2 => skipped, 1 => by_hand].boxed()

@@ -6,10 +6,7 @@ use std::collections::BTreeMap;
 use kanade_model::{ExecutionStatus, Receipt, SendId, TargetState};
 use kanade_ports::SendState;
 
-use super::{
-    super::world::send,
-    step::{Aim, Name, RunKey, Secs},
-};
+use super::step::{Aim, Name, Pacing, RunKey, Secs, Told, WAITS};
 
 /// What every execution of the cases is given: to start, and to end.
 pub(super) const START_WITHIN: Secs = 1000;
@@ -23,6 +20,7 @@ pub(super) struct Exec {
     pub(super) fired_at: Secs,
     /// None of one that was taken over.
     pub(super) aim: Option<Aim>,
+    pub(super) pacing: Pacing,
     pub(super) sends: Vec<Sending>,
     pub(super) targets: BTreeMap<Name, Target>,
     pub(super) waves: Vec<Wave>,
@@ -38,6 +36,7 @@ pub(super) struct Exec {
 #[derive(Debug, Clone)]
 pub(super) struct Sending {
     pub(super) to: Name,
+    pub(super) told: Told,
     pub(super) wave: u32,
     pub(super) due_at: Secs,
     pub(super) state: SendState,
@@ -47,7 +46,10 @@ pub(super) struct Sending {
 pub(super) struct Target {
     pub(super) state: TargetState,
     /// The send that reaches it.
-    pub(super) by: Option<Name>,
+    pub(super) by: Option<Told>,
+    /// What it is to answer.
+    pub(super) asked: Told,
+    pub(super) attempt: u8,
     pub(super) wave: u32,
     pub(super) due_at: Secs,
     pub(super) start_by: Option<Secs>,
@@ -86,13 +88,16 @@ pub(super) struct Kill {
 pub(super) enum Held {
     Gate,
     Pause,
+    Room,
 }
 
 impl Target {
-    fn waiting(by: Option<Name>, wave: u32, due_at: Secs) -> Self {
+    fn waiting(asked: Told, wave: u32, due_at: Secs) -> Self {
         Self {
             state: TargetState::Waiting,
-            by,
+            by: Some(asked),
+            asked,
+            attempt: 1,
             wave,
             due_at,
             start_by: Some(due_at + START_WITHIN),
@@ -127,11 +132,12 @@ impl Target {
 }
 
 impl Exec {
-    pub(super) fn fired(job: Name, at: Secs, aim: &Aim) -> Self {
+    pub(super) fn fired(job: Name, at: Secs, aim: &Aim, pacing: Pacing) -> Self {
         let mut new = Self {
             job,
             fired_at: at,
             aim: Some(aim.clone()),
+            pacing,
             sends: Vec::new(),
             targets: BTreeMap::new(),
             waves: Vec::new(),
@@ -144,9 +150,10 @@ impl Exec {
         };
         match aim {
             Aim::All(pcs) => {
-                new.owe("all", 0, at, false);
+                let told = Told { all: true, later: 0 };
+                new.owe("all", told, 0, at, false);
                 for pc in pcs {
-                    new.targets.insert(pc, Target::waiting(Some("all"), 0, at));
+                    new.targets.insert(pc, Target::waiting(told, 0, at));
                 }
             }
             Aim::Each(delay, pcs) => new.owe_each(pcs, 0, at + delay, false),
@@ -173,17 +180,23 @@ impl Exec {
 
     fn owe_each(&mut self, pcs: &[Name], wave: u32, due_at: Secs, held: bool) {
         for pc in pcs {
-            self.owe(pc, wave, due_at, held);
-            let mut target = Target::waiting(Some(pc), wave, due_at);
-            target.start_by = target.start_by.filter(|_| !held);
+            let told = Told::default();
+            self.owe(pc, told, wave, due_at, held);
+            let mut target = Target::waiting(told, wave, due_at);
+            target.start_by = target.start_by.filter(|_| !held && self.pacing.most.is_none());
             self.targets.insert(pc, target);
         }
     }
 
-    fn owe(&mut self, to: Name, wave: u32, due_at: Secs, held: bool) {
-        let state = if held { SendState::Held } else { SendState::Due };
+    fn owe(&mut self, to: Name, told: Told, wave: u32, due_at: Secs, held: bool) {
+        let state = match (self.pacing.most, held) {
+            (Some(_), _) => SendState::Parked,
+            (None, true) => SendState::Held,
+            (None, false) => SendState::Due,
+        };
         self.sends.push(Sending {
             to,
+            told,
             wave,
             due_at,
             state,
@@ -220,13 +233,13 @@ impl Exec {
     }
 
     pub(super) fn has_started(&self) -> bool {
-        self.targets.values().any(|target| target.run.is_some())
+        let started = |target: &Target| target.run.is_some() || target.attempt > 1;
+        self.targets.values().any(started)
     }
 
     /// How many sends of a wave are still owed.
     pub(super) fn owed(&self, wave: u32) -> usize {
-        let owed =
-            |send: &&Sending| send.wave == wave && matches!(send.state, SendState::Due | SendState::Held);
+        let owed = |send: &&Sending| send.wave == wave && send.is_owed();
         self.sends.iter().filter(owed).count()
     }
 
@@ -246,9 +259,31 @@ impl Exec {
         if self.pause.is_some() {
             return Some(Held::Pause);
         }
-        self.shut_gate()
-            .filter(|(_, gate)| gate.verdict.is_none())
-            .map(|_| Held::Gate)
+        let gate = self.shut_gate().filter(|(_, gate)| gate.verdict.is_none());
+        match gate {
+            Some(_) => Some(Held::Gate),
+            None => (self.parked().count() > 0).then_some(Held::Room),
+        }
+    }
+
+    pub(super) fn parked(&self) -> impl Iterator<Item = &Sending> {
+        self.sends.iter().filter(|send| send.state == SendState::Parked)
+    }
+
+    /// Whether what is due of a wave may go out.
+    pub(super) fn lets_out(&self, wave: u32) -> bool {
+        let last_out = self.shut_gate().map_or(u32::MAX, |(number, _)| number);
+        self.pause.is_none() && self.abort.is_none() && wave <= last_out
+    }
+
+    /// How many of those that are parked may be let out.
+    pub(super) fn room(&self) -> usize {
+        let free = self.parked().filter(|send| self.lets_out(send.wave)).count();
+        let at_it = self.open().len().saturating_sub(self.parked().count());
+        self.pacing.most.map_or(free, |most| {
+            let most = usize::try_from(most).expect("a few");
+            most.saturating_sub(at_it).min(free)
+        })
     }
 
     /// Nothing of it is to be sent any more.
@@ -292,11 +327,32 @@ impl Exec {
     }
 
     /// An agent that reports without having been aimed at becomes a target.
-    pub(super) fn join(&mut self, pc: Name, at: Secs) {
+    pub(super) fn join(&mut self, pc: Name, told: Told, at: Secs) {
         if !self.targets.contains_key(pc) {
-            self.targets.insert(pc, Target::waiting(None, 0, at));
+            let mut target = Target::waiting(told, 0, at);
+            target.by = None;
+            self.targets.insert(pc, target);
             self.finished_at = None;
         }
+    }
+
+    /// The send of the attempt that follows a run that has failed, where one does.
+    pub(super) fn next_attempt(&self, pc: Name, told: Told, code: i32, ended_at: Secs) -> Option<Sending> {
+        let (tries, target) = (self.pacing.tries?, self.targets.get(pc)?);
+        let wait = WAITS.get(usize::from(target.attempt) - 1)?;
+        let due_at = ended_at + wait;
+        let counts = tries.on.is_empty() || tries.on.contains(&code);
+        let is_its_answer = !target.is_over() && target.asked == told;
+        let goes_on = self.kill.is_none() && self.abort.is_none();
+        let in_time = tries.until.is_none_or(|until| due_at < until);
+        let has_place = target.by.is_some() || self.waves.is_empty();
+        (counts && is_its_answer && goes_on && in_time && has_place).then_some(Sending {
+            to: pc,
+            told: told.next(),
+            wave: target.wave,
+            due_at,
+            state: SendState::Parked,
+        })
     }
 
     /// Changes what stands on one agent, at a time, and draws the conclusions: what a kill has come to, whether all is
@@ -357,23 +413,14 @@ impl Exec {
     /// Ends whatever waits and has not been sent, or does `otherwise` with what is open.
     pub(super) fn stop(&mut self, at: Secs, otherwise: impl Fn(&mut Target)) {
         self.pause = None;
-        let unsent: Vec<Name> = self
-            .sends
-            .iter_mut()
-            .filter(|send| {
-                matches!(
-                    send.state,
-                    SendState::Due | SendState::Held | SendState::Withdrawn
-                )
-            })
-            .map(|send| {
-                send.state = SendState::Withdrawn;
-                send.to
-            })
-            .collect();
+        for send in self.sends.iter_mut().filter(|send| send.is_owed()) {
+            send.state = SendState::Withdrawn;
+        }
         for pc in self.open() {
+            let is_unsent = self
+                .send_to(pc)
+                .is_some_and(|send| send.state == SendState::Withdrawn);
             self.on(pc, at, |target| {
-                let is_unsent = target.by.is_some_and(|by| unsent.contains(&by));
                 if target.state == TargetState::Waiting && is_unsent {
                     target.end(TargetState::Withdrawn, at);
                 } else {
@@ -382,6 +429,12 @@ impl Exec {
             });
         }
         self.let_time_run(at);
+    }
+
+    /// The send that reaches an agent.
+    fn send_to(&self, pc: Name) -> Option<&Sending> {
+        let by = self.targets.get(pc)?.by?;
+        self.sends.iter().find(|send| send.is(pc, by))
     }
 
     pub(super) fn open(&self) -> Vec<Name> {
@@ -426,9 +479,10 @@ impl Exec {
 
     /// Gives what waits, and nothing holds, its time again: from now on, or from when it is due.
     fn let_time_run(&mut self, at: Secs) {
-        for target in self.targets.values_mut().filter(|target| target.is_held()) {
-            let send = self.sends.iter().find(|send| Some(send.to) == target.by);
-            if send.is_some_and(|send| send.state == SendState::Held) {
+        for (pc, target) in self.targets.iter_mut().filter(|(_, target)| target.is_held()) {
+            let mut sends = self.sends.iter();
+            let send = target.by.and_then(|by| sends.find(|send| send.is(pc, by)));
+            if send.is_some_and(|send| matches!(send.state, SendState::Held | SendState::Parked)) {
                 continue;
             }
             target.due_at = send.map_or(target.due_at, |send| send.due_at);
@@ -436,22 +490,40 @@ impl Exec {
         }
     }
 
-    pub(super) fn sent(&mut self, to: &[Name], at: Secs) {
-        for to in to {
-            let Some(index) = self.sends.iter().position(|send| send.to == *to) else {
+    pub(super) fn position(&self, to: Name, told: Told) -> Option<usize> {
+        self.sends.iter().position(|send| send.is(to, told))
+    }
+
+    pub(super) fn sent(&mut self, sends: &[(Name, Told)], at: Secs) {
+        for (to, told) in sends {
+            let Some(index) = self.position(to, *told) else {
                 continue;
             };
             let wave = self.sends[index].wave;
             let owed_before = self.owed(wave);
+            if self.sends[index].state == SendState::Parked {
+                continue;
+            }
             self.sends[index].state = SendState::Sent;
             if let (1, 0, Some(wave)) = (owed_before, self.owed(wave), self.waves.get_mut(wave as usize)) {
-                wave.sent_at = Some(at);
+                wave.sent_at.get_or_insert(at);
             }
         }
     }
 }
 
 impl Target {
+    /// Waits for the next attempt; its time does not run before that is let out.
+    pub(super) fn wait_for(&mut self, next: &Sending, code: i32) {
+        *self = Self {
+            attempt: self.attempt + 1,
+            start_by: None,
+            detail: Some(format!("attempt {} ended with exit code {code}", self.attempt)),
+            receipt: self.receipt,
+            ..Self::waiting(next.told, next.wave, next.due_at)
+        };
+    }
+
     pub(super) fn end(&mut self, state: TargetState, at: Secs) {
         self.state = state;
         self.finished_at = Some(at);
@@ -460,6 +532,16 @@ impl Target {
 
 impl Sending {
     pub(super) fn id(&self, exec: Name) -> SendId {
-        send(exec, self.to)
+        self.told.send(exec, self.to)
+    }
+
+    fn is(&self, to: Name, told: Told) -> bool {
+        // What goes to everybody is one send, whoever is asked about.
+        let for_all = told.all && told.later == 0;
+        self.told == told && (self.to == to || for_all)
+    }
+
+    fn is_owed(&self) -> bool {
+        matches!(self.state, SendState::Due | SendState::Held | SendState::Parked)
     }
 }

@@ -17,7 +17,7 @@ use super::{
     answers::{Checked, same, same_by_time},
     chance::{EXECS, JOBS, KEYS, MARKS, PCS, SCHEDULES},
     state::Model,
-    step::{Name, Numbers, Secs, cursor, slot},
+    step::{Name, Numbers, RunKey, Secs, Told, cursor, slot},
 };
 
 /// More than any sequence makes of anything.
@@ -295,8 +295,18 @@ async fn single(store: &dyn ExecutionStore, model: &Model, exec: Name, pc: Name)
     let wanted = model.targets(|on, _| on == pc);
     let wanted = wanted.into_iter().find(|target| target.exec_id.as_str() == exec);
     same(("target", exec, pc), found, wanted)?;
-    for number in 0..=2 {
-        let key = super::step::RunKey { exec, pc, number };
+    let told = Told::default();
+    // Also those that are gone.
+    let mut keys: BTreeSet<RunKey> = (0..=2)
+        .map(|number| RunKey {
+            exec,
+            pc,
+            told,
+            number,
+        })
+        .collect();
+    keys.extend(model.runs.keys().filter(|key| key.exec == exec && key.pc == pc));
+    for key in keys {
         let wanted = model.runs.get(&key).map(|run| run.record(key));
         same(("run", key), store.run(&key.id()).await.unwrap(), wanted)?;
     }

@@ -9,8 +9,8 @@ use kanade_ports::{Outcome, Standing};
 use super::{
     execution::{Exec, RUN_WITHIN},
     kill::{delivered, kill, kill_heard, settle},
-    steering::{judge, resume},
-    step::{End, Name, Oblivion, RunKey, Secs, Set, Step, Transition},
+    steering::{judge, let_out, resume},
+    step::{Aim, End, Name, Oblivion, Pacing, RunKey, Secs, Set, Step, Told, Transition},
 };
 
 const WEEK: Secs = 7 * 24 * 3600;
@@ -109,12 +109,19 @@ impl Model {
 
     fn step(&mut self, step: &Step) -> Outcome {
         match step {
-            Step::Fire { exec, job, at, aim } => self.new_execution(exec, || Exec::fired(job, *at, aim)),
+            Step::Fire {
+                exec,
+                job,
+                at,
+                aim,
+                pacing,
+            } => self.new_execution(exec, || Exec::fired(job, *at, aim, *pacing)),
             Step::TakeOver { exec, at, standing } => self.take_over(exec, *at, *standing),
-            Step::Sent { exec, to, at } => self.of(exec, |execution| {
-                execution.sent(to, *at);
+            Step::Sent { exec, sends, at } => self.of(exec, |execution| {
+                execution.sent(sends, *at);
                 Outcome::Applied
             }),
+            Step::LetOut { exec, sends, at } => self.of(exec, |execution| let_out(execution, sends, *at)),
             Step::Pause { exec, at } => self.of(exec, |execution| {
                 if execution.sends_nothing_more() {
                     return Outcome::Superseded;
@@ -174,9 +181,13 @@ impl Model {
                 named.then_some("backup"),
             ),
             Step::AdHoc { run, at } => self.finished(*run, None, run.pc, *at, 1, End::Code(0), None),
-            Step::Skipped { exec, pc, reason, at } => {
-                self.of(exec, |execution| skipped(execution, pc, *reason, *at))
-            }
+            Step::Skipped {
+                exec,
+                pc,
+                told,
+                reason,
+                at,
+            } => self.of(exec, |execution| skipped(execution, pc, *told, *reason, *at)),
             Step::Expire { exec, at } => self.of(exec, |execution| match execution.status() {
                 ExecutionStatus::Expired => Outcome::Duplicate,
                 ExecutionStatus::Pending if execution.held().is_none() => {
@@ -279,7 +290,7 @@ impl Model {
             sends: Vec::new(),
             expired_at: (standing == Standing::Expired).then_some(at),
             finished_at: (standing == Standing::Over).then_some(at),
-            ..Exec::fired("backup", at, &super::step::Aim::All(Vec::new()))
+            ..Exec::fired("backup", at, &Aim::All(Vec::new()), Pacing::default())
         });
         if outcome != Outcome::Applied {
             return outcome;
@@ -291,7 +302,7 @@ impl Model {
         let execution = self.executions.get_mut(exec).expect("just made");
         for (key, run) in runs {
             let at = run.finished_at.unwrap_or(run.started_at);
-            execution.join(run.pc, run.started_at);
+            execution.join(run.pc, key.told, run.started_at);
             execution.on(run.pc, at, |target| {
                 if target.is_over() && !target.is_guess() {
                     return;
@@ -346,7 +357,7 @@ impl Model {
         let Some(execution) = self.executions.get_mut(run.exec) else {
             return Outcome::Applied;
         };
-        execution.join(by, at);
+        execution.join(by, run.told, at);
         execution.start(run, by, at);
         let target = &execution.targets[by];
         let runs = target.state == TargetState::Running && target.run == Some(run);
@@ -396,9 +407,14 @@ impl Model {
             *newest = ended_at.max(*newest);
         }
         if let Some(execution) = execution {
-            execution.join(by, at);
+            execution.join(by, key.told, at);
+            let next = (state == RunState::Failed)
+                .then(|| execution.next_attempt(by, key.told, exit_code, ended_at))
+                .flatten();
             execution.on(by, ended_at, |target| {
-                if !target.is_over() || target.is_guess() {
+                if let Some(next) = &next {
+                    target.wait_for(next, exit_code);
+                } else if !target.is_over() || target.is_guess() {
                     target.run = Some(key);
                     target.started_at = Some(at);
                     target.exit_code = Some(exit_code);
@@ -406,6 +422,7 @@ impl Model {
                     target.end(TargetState::from(state), ended_at);
                 }
             });
+            execution.sends.extend(next);
         }
         self.runs.insert(key, run);
         Outcome::Applied
@@ -506,13 +523,16 @@ impl End {
     }
 }
 
-fn skipped(execution: &mut Exec, pc: Name, reason: SkipReason, at: Secs) -> Outcome {
+fn skipped(execution: &mut Exec, pc: Name, told: Told, reason: SkipReason, at: Secs) -> Outcome {
     let state = match reason {
         SkipReason::Superseded => TargetState::Superseded,
         _ => TargetState::Refused,
     };
-    execution.join(pc, at);
+    execution.join(pc, told, at);
     let target = &execution.targets[pc];
+    if target.attempt > 1 && target.asked != told {
+        return Outcome::Superseded;
+    }
     if target.state != TargetState::Waiting && !target.is_guess() {
         return if target.state == state {
             Outcome::Duplicate

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use kanade_model::{
-    Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, Heartbeat, ResultId, SkipReason,
-    SlotState, Timestamp,
+    Ended, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, Heartbeat, RequestId, ResultId, Retry,
+    SendId, SkipReason, SlotState, Timestamp,
 };
 use kanade_ports::{
-    Change, ChangeSet, Forget, IdempotencyKey, PastExecution, ScheduleCursor, SlotRecord, Standing, Verdict,
+    Change, ChangeSet, Forget, IdempotencyKey, Pace, PastExecution, Retrying, ScheduleCursor, SendState,
+    SlotRecord, Standing, Verdict,
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use super::super::{
+    pace::attempt_after,
     waves::staged,
-    world::{Firing, audit_event, facts, id, letter, request, secs, send, start_event},
+    world::{Firing, audit_event, facts, id, letter, secs, start_event},
 };
 
 /// Names of executions, agents, jobs and whatever else has one.
@@ -39,14 +41,40 @@ pub(super) struct Set {
     pub(super) key: Option<Name>,
 }
 
+/// What an agent was told by an execution: the Command that was fired, at it alone or at everybody, or the one of so many
+/// attempts later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Told {
+    pub(super) all: bool,
+    pub(super) later: u8,
+}
+
 /// One run of an execution (or of none) on an agent. An agent may run it more than once; the run with number 0 is one
 /// of an old agent, which gives it no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RunKey {
     pub(super) exec: Name,
     pub(super) pc: Name,
+    pub(super) told: Told,
     pub(super) number: u8,
 }
+
+/// How an execution is fired: at most so many at once, and what is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Pacing {
+    pub(super) most: Option<u32>,
+    pub(super) tries: Option<Tries>,
+}
+
+/// Exit codes that are tried again (all, where there are none), and until when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Tries {
+    pub(super) on: &'static [i32],
+    pub(super) until: Option<Secs>,
+}
+
+/// How long each failed attempt but the last is waited after.
+pub(super) const WAITS: [Secs; 2] = [10, 20];
 
 /// At whom an execution is aimed.
 #[derive(Debug, Clone)]
@@ -75,6 +103,7 @@ pub(super) enum Step {
         job: Name,
         at: Secs,
         aim: Aim,
+        pacing: Pacing,
     },
     TakeOver {
         exec: Name,
@@ -83,7 +112,12 @@ pub(super) enum Step {
     },
     Sent {
         exec: Name,
-        to: Vec<Name>,
+        sends: Vec<(Name, Told)>,
+        at: Secs,
+    },
+    LetOut {
+        exec: Name,
+        sends: Vec<(Name, Told)>,
         at: Secs,
     },
     Pause {
@@ -144,6 +178,7 @@ pub(super) enum Step {
     Skipped {
         exec: Name,
         pc: Name,
+        told: Told,
         reason: SkipReason,
         at: Secs,
     },
@@ -214,12 +249,54 @@ pub(super) trait Numbers {
     fn letters(&self, name: Name) -> Vec<i64>;
 }
 
+impl Told {
+    /// What a failed attempt is followed by.
+    pub(super) fn next(self) -> Self {
+        Self {
+            later: self.later + 1,
+            ..self
+        }
+    }
+
+    pub(super) fn request(self, exec: Name, pc: Name) -> RequestId {
+        self.named(exec, pc).1
+    }
+
+    pub(super) fn send(self, exec: Name, pc: Name) -> SendId {
+        self.named(exec, pc).0
+    }
+
+    fn named(self, exec: Name, pc: Name) -> (SendId, RequestId) {
+        let first = if self.all { "all" } else { pc };
+        attempt_after(exec, first, pc, self.later.into())
+    }
+}
+
+impl Pacing {
+    pub(super) fn pace(self) -> Pace {
+        Pace {
+            max_parallel: self.most,
+            retry: self.tries.map(|tries| Retrying {
+                rule: Retry {
+                    max_attempts: 3,
+                    backoff: "10s".parse().expect("a duration"),
+                    on: tries.on.to_vec(),
+                },
+                until: tries.until.map(secs),
+            }),
+        }
+    }
+}
+
 impl RunKey {
     pub(super) fn id(&self) -> ResultId {
-        let request = request(self.exec, self.pc);
+        let request = self.told.request(self.exec, self.pc);
         match self.number {
             0 => ResultId::derived(request, &id(self.pc)),
-            number => ResultId(Uuid::new_v5(&request.0, &[number])),
+            number => ResultId(Uuid::new_v5(
+                &request.0,
+                format!("{} {number}", self.pc).as_bytes(),
+            )),
         }
     }
 }
@@ -259,6 +336,7 @@ impl Step {
             Self::Fire { exec, .. }
             | Self::TakeOver { exec, .. }
             | Self::Sent { exec, .. }
+            | Self::LetOut { exec, .. }
             | Self::Pause { exec, .. }
             | Self::Resume { exec, .. }
             | Self::Abort { exec, .. }
@@ -286,11 +364,25 @@ impl Step {
 
     fn change(&self, numbers: &impl Numbers) -> Change {
         match self.clone() {
-            Self::Fire { exec, job, at, aim } => firing(exec, job, at, &aim).change(),
+            Self::Fire {
+                exec,
+                job,
+                at,
+                aim,
+                pacing,
+            } => paced(firing(exec, job, at, &aim), pacing).change(),
             Self::TakeOver { exec, at, standing } => Change::TakeOver(Box::new(past(exec, at, standing))),
-            Self::Sent { exec, to, at } => Change::Sent {
+            Self::Sent { exec, sends, at } => Change::Sent {
                 exec_id: id(exec),
-                sends: to.into_iter().map(|to| send(exec, to)).collect(),
+                sends: sends.iter().map(|(to, told)| told.send(exec, to)).collect(),
+                at: secs(at),
+            },
+            Self::LetOut { exec, sends, at } => Change::LetOut {
+                exec_id: id(exec),
+                sends: sends
+                    .iter()
+                    .map(|(pc, told)| (told.send(exec, pc), id(pc)))
+                    .collect(),
                 at: secs(at),
             },
             Self::Pause { exec, at } => Change::Pause {
@@ -381,6 +473,7 @@ impl Step {
             } => Change::RunStarted {
                 event: EventStarted {
                     result_id: run.id(),
+                    request_id: run.told.request(run.exec, by),
                     started_at: secs(at),
                     ..start_event(run.exec, by)
                 },
@@ -397,8 +490,14 @@ impl Step {
             Self::AdHoc { run, at } => {
                 Change::RunFinished(Box::new(result(run, None, run.pc, at, 1, End::Code(0), false)))
             }
-            Self::Skipped { exec, pc, reason, at } => Change::RunSkipped(EventSkipped {
-                request_id: request(exec, pc),
+            Self::Skipped {
+                exec,
+                pc,
+                told,
+                reason,
+                at,
+            } => Change::RunSkipped(EventSkipped {
+                request_id: told.request(exec, pc),
                 exec_id: id(exec),
                 pc_id: id(pc),
                 at: secs(at),
@@ -473,6 +572,16 @@ pub(super) fn firing(exec: Name, job: Name, at: Secs, aim: &Aim) -> Firing {
     fired
 }
 
+fn paced(mut firing: Firing, pacing: Pacing) -> Firing {
+    firing.new.pace = pacing.pace();
+    if pacing.most.is_some() {
+        for send in &mut firing.new.sends {
+            send.state = SendState::Parked;
+        }
+    }
+    firing
+}
+
 pub(super) fn past(exec: Name, at: Secs, standing: Standing) -> PastExecution {
     let new = Firing::of(exec).at(secs(at)).new;
     PastExecution {
@@ -502,7 +611,7 @@ fn result(
     };
     ExecResult {
         result_id: (run.number > 0).then(|| run.id()),
-        request_id: request(run.exec, by),
+        request_id: run.told.request(run.exec, by),
         exec_id: exec.map(id::<ExecId>),
         pc_id: id(by),
         exit_code,
