@@ -294,7 +294,7 @@ impl Inner {
         let Some(exec) = &command.exec_id else { return };
         let (ended, exit_code) = end;
         self.state().memory.running.remove(&run);
-        self.note(exec, Deed::Ended(run, ended, exit_code));
+        self.note(exec, Deed::Ended(command.request_id, run, ended, exit_code));
         let stderr = match ended {
             Ended::Killed => format!("killed by remote signal (kill.{exec})"),
             Ended::TimedOut => format!("timeout after {}s", command.timeout_secs),

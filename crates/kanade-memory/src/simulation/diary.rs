@@ -31,7 +31,7 @@ pub enum Deed {
     /// Its script began to run.
     Started(RequestId, ResultId),
     /// Its script does not run any more, or never will; the report of that is on the disk.
-    Ended(ResultId, Ended, i32),
+    Ended(RequestId, ResultId, Ended, i32),
     /// Its script does not run any more, and nobody will say so.
     Vanished(ResultId),
     /// It heard a kill.

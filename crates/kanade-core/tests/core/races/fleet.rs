@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(1200);
 const QUIET: Duration = Duration::from_secs(90);
 /// The number of the execution whose kill is missed.
 const MISSED: usize = 4;
+/// The job that may be tried again, and run by a few at once.
+const PACED: &str = "second";
 /// The job whose scripts run for minutes.
 const LONG: &str = "long";
 
@@ -154,15 +156,26 @@ impl World {
     /// Jobs, and agents of both kinds, each in a group of its own and in one with all the others.
     async fn prepare(&mut self) {
         let services = self.services();
-        for job in ["first", "second", LONG] {
+        for job in ["first", PACED, LONG] {
             let timeout = match job {
                 LONG => 300,
                 _ => self.random.choice([20, 60, 200]).unwrap(),
             };
-            let manifest = json!({
+            let mut manifest = json!({
                 "id": job, "version": "1.0.0",
                 "execute": {"shell": "powershell", "script": "true", "timeout": format!("{timeout}s")},
             });
+            if job == PACED {
+                if self.random.bool() {
+                    let backoff = self.random.choice(["0s", "2s", "20s"]).unwrap();
+                    manifest["execute"]["retry"] = json!({
+                        "max_attempts": self.random.u32(2..=3), "backoff": backoff,
+                    });
+                }
+                if self.random.bool() {
+                    manifest["execute"]["max_parallel"] = json!(self.random.u32(1..=2));
+                }
+            }
             let manifest = serde_json::from_value(manifest).unwrap();
             services
                 .jobs
@@ -305,7 +318,7 @@ impl World {
                 Event::Fire(number) => {
                     let job = match number {
                         MISSED => LONG,
-                        _ => self.random.choice(["first", "second"]).unwrap(),
+                        _ => self.random.choice(["first", PACED]).unwrap(),
                     };
                     executions[number] = Some(self.fire(job).await);
                 }

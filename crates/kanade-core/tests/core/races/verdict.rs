@@ -1,9 +1,12 @@
 //! What is to hold in the end: what the server has recorded, against what the agents have really done.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use kanade_memory::simulation::{Deed, Entry, Kind, SimulatedAgent};
-use kanade_model::{Ended, ExecId, ExecutionStatus, Receipt, ResultId, RunState, TargetState};
+use kanade_model::{Ended, ExecId, ExecutionStatus, Receipt, RequestId, ResultId, RunState, TargetState};
 use kanade_ports::{Execution, ExecutionStore, TargetQuery, TargetRecord};
 
 use super::fleet::World;
@@ -58,6 +61,7 @@ fn about_execution(world: &World, execution: &Execution) -> Vec<String> {
     if let Some(kill) = execution.kill.as_ref().filter(|kill| !kill.settled) {
         failed.push(format!("the kill of {exec} is not settled: {kill:?}"));
     }
+    failed.extend(too_many_at_once(world, execution));
     let left = world.left.lock().unwrap();
     for (killed_at, _) in world.killed.iter().filter(|(_, of)| of == exec) {
         if left.iter().any(|(left_at, of)| of == exec && left_at > killed_at) {
@@ -67,6 +71,35 @@ fn about_execution(world: &World, execution: &Execution) -> Vec<String> {
         }
     }
     failed
+}
+
+/// What runs at once is never more than the job allows. Who has gone for good is taken for lost, and makes room.
+fn too_many_at_once(world: &World, execution: &Execution) -> Option<String> {
+    let most = execution.course.max_parallel?;
+    let mut running = BTreeSet::new();
+    for entry in world.diary.read() {
+        if entry.exec != execution.exec_id || world.gone.contains(&entry.pc) {
+            continue;
+        }
+        match entry.deed {
+            Deed::Started(_, run) => {
+                running.insert(run);
+            }
+            Deed::Ended(_, run, ..) | Deed::Vanished(run) => {
+                running.remove(&run);
+            }
+            _ => {}
+        }
+        if running.len() > most as usize {
+            return Some(format!(
+                "{} run {} at {} and not {most}",
+                running.len(),
+                entry.exec,
+                entry.at
+            ));
+        }
+    }
+    None
 }
 
 fn about_target(world: &World, execution: &Execution, target: &TargetRecord) -> Vec<String> {
@@ -79,12 +112,12 @@ fn about_target(world: &World, execution: &Execution, target: &TargetRecord) -> 
         .into_iter()
         .filter(|entry| entry.pc == target.pc_id && entry.exec == execution.exec_id)
         .collect();
+    let mut failed = earlier_attempts(execution, target, &entries);
     let truth = Truth {
         is_gone: world.gone.contains(&target.pc_id),
         kind: agent.kind(),
-        entries,
+        entries: of_request(&entries, target.request_id),
     };
-    let mut failed = Vec::new();
     if !target.state.is_final() {
         failed.push("it is not at its end".into());
     }
@@ -124,7 +157,56 @@ fn about_target(world: &World, execution: &Execution, target: &TargetRecord) -> 
     failed
 }
 
-/// What an agent has really done of an execution.
+/// What an agent did with one request, and the kills that it heard.
+fn of_request(entries: &[Entry], request: RequestId) -> Vec<Entry> {
+    let starts = || {
+        entries.iter().filter_map(|entry| match entry.deed {
+            Deed::Started(of, run) => Some((of, run)),
+            _ => None,
+        })
+    };
+    let is_of_it = |entry: &&Entry| match &entry.deed {
+        Deed::Took(of) | Deed::Refused(of) | Deed::Started(of, _) | Deed::Ended(of, ..) => *of == request,
+        Deed::Vanished(run) => starts().any(|(of, started)| of == request && started == *run),
+        Deed::HeardKill => true,
+    };
+    entries.iter().filter(is_of_it).cloned().collect()
+}
+
+/// An attempt follows only one that has really failed, in a way that counts, and before any kill; there are no more than
+/// the job allows.
+fn earlier_attempts(execution: &Execution, target: &TargetRecord, entries: &[Entry]) -> Vec<String> {
+    let mut failed = Vec::new();
+    let most = execution
+        .course
+        .retry
+        .as_ref()
+        .map_or(1, |retry| retry.rule.max_attempts);
+    if target.attempt > most {
+        failed.push(format!("attempt {} of {most}", target.attempt));
+    }
+    let mut earlier: Vec<RequestId> = entries
+        .iter()
+        .filter_map(|entry| match entry.deed {
+            Deed::Ended(of, _, Ended::Exited | Ended::NotStarted | Ended::Interrupted, code) if code != 0 => {
+                Some(of)
+            }
+            _ => None,
+        })
+        .filter(|of| *of != target.request_id)
+        .collect();
+    earlier.sort_unstable();
+    earlier.dedup();
+    if earlier.len() + 1 != target.attempt as usize {
+        failed.push(format!(
+            "{} other requests have failed: {entries:#?}",
+            earlier.len()
+        ));
+    }
+    failed
+}
+
+/// What an agent has really done of what it was asked for last in an execution.
 struct Truth {
     is_gone: bool,
     kind: Kind,
@@ -134,7 +216,7 @@ struct Truth {
 impl Truth {
     fn ended(&self) -> impl Iterator<Item = (ResultId, Ended, i32)> {
         self.entries.iter().filter_map(|entry| match entry.deed {
-            Deed::Ended(run, ended, code) => Some((run, ended, code)),
+            Deed::Ended(_, run, ended, code) => Some((run, ended, code)),
             _ => None,
         })
     }
@@ -209,7 +291,7 @@ async fn about_agent(world: &World, agent: &SimulatedAgent) -> Vec<String> {
             failed.push(format!("{exec} still runs on {pc}"));
         }
         for entry in mine() {
-            let Deed::Ended(run, ended, code) = entry.deed else {
+            let Deed::Ended(_, run, ended, code) = entry.deed else {
                 continue;
             };
             let record = world.store.run(&run).await.unwrap();
@@ -272,7 +354,7 @@ fn in_time(world: &World, agent: &SimulatedAgent, diary: &[Entry]) -> Vec<String
             ));
         }
         let is_end = |entry: &&&Entry| match entry.deed {
-            Deed::Ended(of, ..) | Deed::Vanished(of) => of == run,
+            Deed::Ended(_, of, ..) | Deed::Vanished(of) => of == run,
             _ => false,
         };
         let in_time = healed_at
