@@ -11,8 +11,11 @@ use crate::{Committer, Settings, error::Result, project::Progress};
 
 pub(crate) use surplus::Surplus;
 
-/// Records looked at in one round.
+/// What is overdue that is looked at in one round.
 const ROUND: usize = 500;
+
+/// Records that are removed in one round: whoever waits for a commit waits for all of one round.
+const BATCH: usize = 100;
 
 /// What is overdue by less is left for the next round: its news may be on its way.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -34,8 +37,13 @@ impl Upkeep {
     /// Does a round now and then, for ever.
     pub(crate) async fn run(self) {
         loop {
+            let begun = self.clock.now();
             match self.round().await {
-                Ok(true) => {}
+                // The disk is everybody's: it is left to the others for as long as this took.
+                Ok(true) => {
+                    let took = self.clock.now().since(begun);
+                    self.clock.sleep(took.min(self.settings.upkeep_every)).await;
+                }
                 Ok(false) => self.clock.sleep(self.settings.upkeep_every).await,
                 Err(error) => {
                     tracing::warn!(error = %error.report(), "upkeep was interrupted");
@@ -85,12 +93,12 @@ impl Upkeep {
             // What may still be made up for must be known to have fired or not.
             slots: now.minus(self.settings.keep_executions.max(KEEP_SLOTS)),
         };
-        let mut forget = self.store.prunable(&cut, ROUND).await?;
+        let mut forget = self.store.prunable(&cut, BATCH).await?;
         if forget.is_empty() {
             // Of one thing at a time, so that each batch stays small.
-            forget = self.surplus.next(&*self.store, now, ROUND).await?;
+            forget = self.surplus.next(&*self.store, now, BATCH).await?;
         }
-        let forgets_all = forget.len() >= ROUND;
+        let forgets_all = forget.len() >= BATCH;
         if !forget.is_empty() {
             sets.push(ChangeSet::of(Change::Forget(forget)));
         }
