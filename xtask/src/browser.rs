@@ -21,21 +21,25 @@ pub(crate) fn required() -> bool {
     env::var("KANADE_TEST_REQUIRE").is_ok_and(|names| names.split(',').any(|name| name.trim() == NAME))
 }
 
+/// Whether these tests can run where they are wanted. Asked before all others, which take many times longer.
+pub(crate) fn look(node: Option<&Node>) -> Result<()> {
+    let missing = match (required(), node) {
+        (false, _) => return Ok(()),
+        (true, None) => "Node.js (packages nodejs and npm)",
+        (true, Some(_)) if !setup::has(NAME) => "the program `chromium` (package chromium)",
+        (true, Some(_)) => return Ok(()),
+    };
+    Err(Error::Dashboard(format!(
+        "KANADE_TEST_REQUIRE names `{NAME}`, but {missing} is missing; on Debian it is installed for root"
+    )))
+}
+
 /// Runs them with the server that was built for the other tests; says how many passed and how the run ended.
 pub(crate) fn run(node: Option<Node>, program: &Path, filter: Option<&str>) -> Result<(Tally, Result<()>)> {
-    if !required() {
+    let Some(node) = node.filter(|_| required()) else {
         println!("\nNOT TESTED: the web page in a browser; KANADE_TEST_REQUIRE=browser tests it");
         return Ok((Tally::default(), Ok(())));
-    }
-    let missing = |what: &str| {
-        Error::Dashboard(format!(
-            "KANADE_TEST_REQUIRE names `{NAME}`, but {what} is missing; on Debian it is installed for root"
-        ))
     };
-    let node = node.ok_or_else(|| missing("Node.js (packages nodejs and npm)"))?;
-    if !setup::has(NAME) {
-        return Err(missing("the program `chromium` (package chromium)"));
-    }
     println!("\nthe web page in a browser");
     ended(node, program, filter, &root().join("target/dashboard/img"))
 }

@@ -23,6 +23,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     setup::run();
     layers::run()?;
     let node = dashboard::ensure(browser::required())?;
+    browser::look(node.as_ref())?;
     let workspace = cargo::workspace()?;
     // Builds every test binary, so a compile error ends the command here and not between two summaries.
     let suites = conformance::suites(&workspace)?;
