@@ -23,6 +23,7 @@ suite! { $
         a_batch_can_be_acknowledged_after_its_consumer_went_away
         each_durable_gets_its_own_messages
         a_batch_holds_no_more_than_was_asked_for
+        a_batch_says_when_nothing_else_was_waiting
         messages_of_one_sender_are_consumed_in_order
         a_sender_that_goes_away_has_been_heard
         a_reader_that_goes_away_takes_nothing_along

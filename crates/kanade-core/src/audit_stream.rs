@@ -37,6 +37,24 @@ struct State {
     heard: HashSet<Uuid>,
 }
 
+/// Entries that came from the bus, until they have been committed or will come again.
+pub(crate) struct Heard {
+    events: Vec<Uuid>,
+    stream: AuditStream,
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        if self.events.is_empty() {
+            return;
+        }
+        let mut state = self.stream.state();
+        for event in &self.events {
+            state.heard.remove(event);
+        }
+    }
+}
+
 impl AuditStream {
     /// Takes note of a committed set.
     pub(crate) fn committed(&self, set: &ChangeSet) {
@@ -47,14 +65,15 @@ impl AuditStream {
         }
     }
 
-    /// An entry came from the bus and is about to be committed.
-    pub(crate) fn heard(&self, event: Uuid) {
-        self.state().heard.insert(event);
-    }
-
-    /// It has been committed, or will come again.
-    pub(crate) fn settled(&self, event: Uuid) {
-        self.state().heard.remove(&event);
+    /// Entries came from the bus and are about to be committed.
+    pub(crate) fn heard(&self, events: Vec<Uuid>) -> Heard {
+        if !events.is_empty() {
+            self.state().heard.extend(&events);
+        }
+        Heard {
+            events,
+            stream: self.clone(),
+        }
     }
 
     fn publish_later(&self, event: &AuditEvent) {

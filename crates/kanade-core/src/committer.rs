@@ -68,18 +68,17 @@ impl Committer {
 
     /// Commits sets that need not be one commit; the answers are in the order of the sets.
     pub async fn commit_all(&self, sets: Vec<ChangeSet>) -> Vec<Result<Outcome, StoreError>> {
+        self.hand_over(sets).await.outcomes().await
+    }
+
+    /// Queues sets that need not be one commit, once there is room for them; whatever is handed over later is applied
+    /// later.
+    pub(crate) async fn hand_over(&self, sets: Vec<ChangeSet>) -> Answers {
         let mut answers = Vec::with_capacity(sets.len());
         for set in sets {
             answers.push(self.enqueue(set).await);
         }
-        let mut outcomes = Vec::with_capacity(answers.len());
-        for answer in answers {
-            outcomes.push(match answer {
-                Ok(answer) => answer.await.unwrap_or_else(|_| Err(unknown())),
-                Err(error) => Err(error),
-            });
-        }
-        outcomes
+        Answers(answers)
     }
 
     /// What is wrong with the store, as the newest commit found it.
@@ -110,6 +109,23 @@ impl Committer {
             .await
             .map_err(|_| stopping())?;
         Ok(answered)
+    }
+}
+
+/// What will have become of sets that were handed over.
+pub(crate) struct Answers(Vec<Result<oneshot::Receiver<Result<Outcome, StoreError>>, StoreError>>);
+
+impl Answers {
+    /// Waits for all of them; in the order of the sets.
+    pub(crate) async fn outcomes(self) -> Vec<Result<Outcome, StoreError>> {
+        let mut outcomes = Vec::with_capacity(self.0.len());
+        for answer in self.0 {
+            outcomes.push(match answer {
+                Ok(answer) => answer.await.unwrap_or_else(|_| Err(unknown())),
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
     }
 }
 

@@ -7,23 +7,27 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream::FuturesOrdered};
 use kanade_model::{
     AuditEvent, EventKill, EventSkipped, EventStarted, ExecId, ExecResult, InventoryHints, PcId, Timestamp,
 };
 use kanade_ports::{
-    Batch, Bus, Change, ChangeSet, Clock, DeadLetter, Durable, ErrorKind, ExecutionStore, Facts, Message,
-    StoreError,
+    Batch, Bus, BusError, Change, ChangeSet, Clock, Consumer, DeadLetter, Durable, ErrorKind, ExecutionStore,
+    Facts, Message, Outcome, StoreError,
 };
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
     Committer,
-    audit_stream::AuditStream,
+    audit_stream::{AuditStream, Heard},
+    committer::Answers,
     error::{Result, chain},
 };
 
 const BATCH: usize = 256;
+/// Batches that are recorded at the same time: while one is written, the next is read, and one before is acknowledged.
+const UNDER_WAY: usize = 4;
 const RETRY: Duration = Duration::from_millis(500);
 /// A consumer that had nothing for this long has caught up.
 const QUIET: Duration = Duration::from_millis(200);
@@ -42,6 +46,28 @@ pub(crate) struct Projector {
     progress: Progress,
     audit: AuditStream,
     inventory: HashMap<ExecId, Option<Arc<Inventory>>>,
+}
+
+/// A batch whose changes were handed over.
+struct Recording {
+    batch: Box<dyn Batch>,
+    /// When nothing else waited, if that is known.
+    caught_up: Option<Timestamp>,
+    answers: Answers,
+    heard: Heard,
+    committer: Committer,
+    clock: Arc<dyn Clock>,
+}
+
+/// What has become of a batch: acknowledged, with when nothing else waited, or not recorded; an error where its
+/// acknowledgement failed.
+type Recorded = Result<Result<Option<Timestamp>, NotRecorded>, String>;
+type NotRecorded = (Box<dyn Batch>, StoreError);
+
+/// What a projector goes on with.
+enum Next {
+    Recorded(Recorded),
+    Batch(Result<Box<dyn Batch>, BusError>),
 }
 
 struct Inventory {
@@ -119,43 +145,74 @@ impl Projector {
             .consume(self.durable)
             .await
             .map_err(|error| chain(&error))?;
+        let mut under_way = FuturesOrdered::new();
         loop {
-            let asked = self.clock.now();
-            let batch = {
-                let next = consumer.next(BATCH);
-                tokio::pin!(next);
-                tokio::select! {
-                    batch = &mut next => batch,
-                    () = self.clock.sleep(QUIET) => {
-                        self.progress.set(self.durable, State::Quiet);
-                        let batch = next.await;
-                        self.progress.set(self.durable, State::BusySince(self.clock.now()));
-                        batch
-                    }
-                }
+            let idle = under_way.is_empty();
+            let next = tokio::select! {
+                biased;
+                Some(recorded) = under_way.next() => Next::Recorded(recorded),
+                batch = self.next(&mut *consumer, idle), if under_way.len() < UNDER_WAY => Next::Batch(batch),
             };
-            let batch = batch.map_err(|error| chain(&error))?;
-            match self.record(&*batch).await {
-                Ok(()) => {
-                    let was_all = batch.messages().len() < BATCH;
-                    batch.acknowledge().await.map_err(|error| chain(&error))?;
-                    if was_all {
-                        // Whatever waited when it was asked for is recorded now.
-                        self.progress.set(self.durable, State::BusySince(asked));
+            let failed = match next {
+                Next::Batch(batch) => {
+                    let batch = batch.map_err(|error| chain(&error))?;
+                    let caught_up = batch.caught_up().map(|ago| self.clock.now().minus(ago));
+                    match self.understand(&*batch).await {
+                        Ok(sets) => {
+                            let recording = self.hand_over(batch, sets, caught_up).await;
+                            under_way.push_back(recording.finish());
+                            None
+                        }
+                        Err(error) => Some((batch, error)),
                     }
                 }
-                Err(error) => {
-                    // Not acknowledged: all of it comes again.
-                    drop(batch);
-                    tracing::warn!(consumer = self.durable.name(), error = %chain(&error), "cannot record a batch");
-                    self.clock.sleep(RETRY).await;
+                Next::Recorded(recorded) => self.take_note(recorded)?,
+            };
+            if let Some((batch, error)) = failed {
+                tracing::warn!(consumer = self.durable.name(), error = %chain(&error), "cannot record a batch");
+                // Nothing is past what has failed, whatever has become of those behind it.
+                let mut not_recorded = vec![batch];
+                while let Some(recorded) = under_way.next().await {
+                    not_recorded.extend(recorded?.err().map(|(batch, _)| batch));
                 }
+                // Not acknowledged: all of it comes again, in its order.
+                while not_recorded.pop().is_some() {}
+                self.clock.sleep(RETRY).await;
             }
         }
     }
 
-    /// Commits a whole batch; on an error nothing is acknowledged and all of it comes again.
-    async fn record(&mut self, batch: &dyn Batch) -> Result<(), StoreError> {
+    /// The next batch; takes note when nothing has come for a while, and then when something comes.
+    async fn next(&self, consumer: &mut dyn Consumer, idle: bool) -> Result<Box<dyn Batch>, BusError> {
+        let next = consumer.next(BATCH);
+        tokio::pin!(next);
+        tokio::select! {
+            batch = &mut next => batch,
+            () = self.clock.sleep(QUIET), if idle => {
+                self.progress.set(self.durable, State::Quiet);
+                let batch = next.await;
+                self.progress.set(self.durable, State::BusySince(self.clock.now()));
+                batch
+            }
+        }
+    }
+
+    /// Gives the batch back that was not recorded.
+    fn take_note(&self, recorded: Recorded) -> Result<Option<NotRecorded>, String> {
+        Ok(match recorded? {
+            Ok(caught_up) => {
+                if let Some(at) = caught_up {
+                    // Whatever waited then is recorded now.
+                    self.progress.set(self.durable, State::BusySince(at));
+                }
+                None
+            }
+            Err(not_recorded) => Some(not_recorded),
+        })
+    }
+
+    /// What a batch says, in change-sets; what says nothing is set aside.
+    async fn understand(&mut self, batch: &dyn Batch) -> Result<Vec<ChangeSet>, StoreError> {
         let mut sets = Vec::with_capacity(batch.messages().len());
         for message in batch.messages() {
             sets.push(match decode(message, self.clock.now()) {
@@ -176,39 +233,27 @@ impl Projector {
                     }
                 }
                 Ok(change) => ChangeSet::of(change),
-                Err(reason) => self.dead_letter(message, reason),
+                Err(reason) => dead_letter(message, reason, self.clock.now()),
             });
         }
-        let entries: Vec<Uuid> = sets.iter().filter_map(audit_entry).collect();
-        entries.iter().for_each(|entry| self.audit.heard(*entry));
-        let outcomes = self.committer.commit_all(sets).await;
-        entries.iter().for_each(|entry| self.audit.settled(*entry));
-        let mut rejected = Vec::new();
-        for (message, outcome) in batch.messages().iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => {}
-                Err(error) if is_passing(error.kind()) => {
-                    return Err(error);
-                }
-                // The store takes other changes but not this one: it would come again for ever.
-                Err(error) => rejected.push(self.dead_letter(message, chain(&error))),
-            }
-        }
-        for outcome in self.committer.commit_all(rejected).await {
-            outcome?;
-        }
-        Ok(())
+        Ok(sets)
     }
 
-    fn dead_letter(&self, message: &Message, reason: String) -> ChangeSet {
-        tracing::warn!(subject = %message.subject, %reason, "a message was set aside as a dead letter");
-        let kept = &message.payload[..message.payload.len().min(KEPT)];
-        ChangeSet::of(Change::DeadLetter(DeadLetter {
-            subject: message.subject.clone(),
-            payload: String::from_utf8_lossy(kept).into_owned(),
-            reason,
-            at: self.clock.now(),
-        }))
+    async fn hand_over(
+        &self,
+        batch: Box<dyn Batch>,
+        sets: Vec<ChangeSet>,
+        caught_up: Option<Timestamp>,
+    ) -> Recording {
+        let heard = self.audit.heard(sets.iter().filter_map(audit_entry).collect());
+        Recording {
+            batch,
+            caught_up,
+            answers: self.committer.hand_over(sets).await,
+            heard,
+            committer: self.committer.clone(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     /// The facts that a successful run of an inventory job has printed.
@@ -264,6 +309,54 @@ impl Projector {
         self.inventory.insert(exec_id.clone(), inventory.clone());
         Ok(inventory)
     }
+}
+
+impl Recording {
+    /// Waits for the commits, then acknowledges.
+    async fn finish(self) -> Recorded {
+        let outcomes = self.answers.outcomes().await;
+        drop(self.heard);
+        match set_aside(&*self.batch, outcomes, &self.committer, &*self.clock).await {
+            Ok(()) => {}
+            Err(error) => return Ok(Err((self.batch, error))),
+        }
+        let acknowledged = self.batch.acknowledge().await;
+        acknowledged.map_err(|error| chain(&error))?;
+        Ok(Ok(self.caught_up))
+    }
+}
+
+/// Sets aside what the store does not take; an error when it takes nothing now.
+async fn set_aside(
+    batch: &dyn Batch,
+    outcomes: Vec<Result<Outcome, StoreError>>,
+    committer: &Committer,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
+    let mut rejected = Vec::new();
+    for (message, outcome) in batch.messages().iter().zip(outcomes) {
+        match outcome {
+            Ok(_) => {}
+            Err(error) if is_passing(error.kind()) => return Err(error),
+            // The store takes other changes but not this one: it would come again for ever.
+            Err(error) => rejected.push(dead_letter(message, chain(&error), clock.now())),
+        }
+    }
+    for outcome in committer.commit_all(rejected).await {
+        outcome?;
+    }
+    Ok(())
+}
+
+fn dead_letter(message: &Message, reason: String, at: Timestamp) -> ChangeSet {
+    tracing::warn!(subject = %message.subject, %reason, "a message was set aside as a dead letter");
+    let kept = &message.payload[..message.payload.len().min(KEPT)];
+    ChangeSet::of(Change::DeadLetter(DeadLetter {
+        subject: message.subject.clone(),
+        payload: String::from_utf8_lossy(kept).into_owned(),
+        reason,
+        at,
+    }))
 }
 
 fn audit_entry(set: &ChangeSet) -> Option<Uuid> {

@@ -27,8 +27,10 @@ use crate::{
     plan, replay,
 };
 
-/// How many messages are asked for at a time, and their bytes.
+/// How many messages are asked for at a time, and their bytes. No more are asked for while as many bytes wait here.
 const MOST: (usize, usize) = (1000, 16 << 20);
+/// The most bytes that are given at a time.
+const GIVEN: usize = 4 << 20;
 /// How often the server is told that messages in hand are being worked on; well below its patience.
 const IN_WORK: Duration = Duration::from_secs(plan::ACK_WAIT.as_secs() / 3);
 /// The pause after a refused request for messages.
@@ -55,6 +57,8 @@ pub(crate) struct Source {
     heartbeat: Duration,
     /// How many refusals in a row are a failure.
     refusals: u32,
+    /// How many messages are kept ready beyond what is read.
+    ahead: usize,
 }
 
 impl Source {
@@ -66,6 +70,7 @@ impl Source {
             pull: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             refusals: 10,
+            ahead: MOST.0,
         }
     }
 
@@ -77,6 +82,7 @@ impl Source {
             pull: Duration::from_secs(300),
             heartbeat: Duration::from_secs(30),
             refusals: 1,
+            ahead: 0,
         }
     }
 
@@ -155,6 +161,8 @@ struct Held {
     open: bool,
     /// To be given, oldest first.
     ready: BTreeMap<u64, Delivery>,
+    /// Their bytes.
+    ready_bytes: usize,
     /// Where those that were given are acknowledged.
     in_hand: BTreeMap<u64, String>,
     /// How many more a reader would take.
@@ -167,6 +175,24 @@ struct Held {
 struct Delivery {
     message: Message,
     ack: String,
+    arrived: Instant,
+    /// Whether the server had no more when it sent this.
+    is_last: bool,
+}
+
+impl Held {
+    fn keep(&mut self, number: u64, delivery: Delivery) {
+        self.ready_bytes += delivery.message.weight();
+        if let Some(before) = self.ready.insert(number, delivery) {
+            self.ready_bytes -= before.message.weight();
+        }
+    }
+
+    fn pop(&mut self) -> Option<(u64, Delivery)> {
+        let (number, delivery) = self.ready.pop_first()?;
+        self.ready_bytes -= delivery.message.weight();
+        Some((number, delivery))
+    }
 }
 
 impl Hold {
@@ -183,14 +209,20 @@ impl Hold {
         if held.ended {
             return Err(failed(format!("read {}", self.source.name), Fault::Offline));
         }
-        let mut taken = Vec::new();
+        let (mut taken, mut bytes, mut caught_up) = (Vec::new(), 0, None);
         while taken.len() < max.max(1)
-            && let Some((number, delivery)) = held.ready.pop_first()
+            && bytes < GIVEN
+            && let Some((number, delivery)) = held.pop()
         {
             held.in_hand.insert(number, delivery.ack);
+            bytes += delivery.message.weight();
+            if delivery.is_last {
+                caught_up = Some(delivery.arrived);
+            }
             taken.push((number, delivery.message));
         }
-        held.wanted = held.wanted.max(max.saturating_sub(taken.len())).min(MOST.0);
+        let wanted = (max + self.source.ahead).saturating_sub(taken.len() + held.ready.len());
+        held.wanted = held.wanted.max(wanted).min(MOST.0);
         drop(held);
         self.to_do.notify_one();
         let (numbers, messages): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
@@ -198,6 +230,7 @@ impl Hold {
             hold: Arc::clone(self),
             numbers,
             messages,
+            caught_up,
         }))
     }
 
@@ -212,12 +245,18 @@ struct InHand {
     /// Their numbers; empty once they were acknowledged.
     numbers: Vec<u64>,
     messages: Vec<Message>,
+    /// When the newest came behind which there was nothing.
+    caught_up: Option<Instant>,
 }
 
 #[async_trait]
 impl Batch for InHand {
     fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    fn caught_up(&self) -> Option<Duration> {
+        self.caught_up.map(|then| then.elapsed())
     }
 
     async fn acknowledge(mut self: Box<Self>) -> Result<(), BusError> {
@@ -261,7 +300,14 @@ impl Drop for InHand {
         let mut held = self.hold.held();
         for (number, message) in numbers.into_iter().zip(mem::take(&mut self.messages)) {
             if let Some(ack) = held.in_hand.remove(&number) {
-                held.ready.insert(number, Delivery { message, ack });
+                // When it is given again, others may have come long since.
+                let delivery = Delivery {
+                    message,
+                    ack,
+                    arrived: Instant::now(),
+                    is_last: false,
+                };
+                held.keep(number, delivery);
             }
         }
         drop(held);
@@ -310,7 +356,10 @@ impl Keeper {
 
     /// Asks for messages, if somebody wants some and none are on their way.
     async fn pull(&mut self) {
-        let wanted = self.hold.held().wanted;
+        let wanted = {
+            let held = self.hold.held();
+            if held.ready_bytes < MOST.1 { held.wanted } else { 0 }
+        };
         if self.outstanding > 0 || wanted == 0 || !self.hold.link.is_up() {
             return;
         }
@@ -388,7 +437,13 @@ impl Keeper {
             *known = ack;
             return;
         }
-        held.ready.insert(place.stream, Delivery { message, ack });
+        let delivery = Delivery {
+            message,
+            ack,
+            arrived: self.heard,
+            is_last: place.pending == 0,
+        };
+        held.keep(place.stream, delivery);
         drop(held);
         self.hold.arrived.notify_one();
     }
@@ -427,6 +482,7 @@ impl Keeper {
         loop {
             let (back, ended) = {
                 let mut held = self.hold.held();
+                held.ready_bytes = 0;
                 (mem::take(&mut held.ready), held.in_hand.is_empty())
             };
             for delivery in back.into_values() {

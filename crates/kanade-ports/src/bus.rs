@@ -161,6 +161,10 @@ pub trait Batch: Send + Sync {
     /// The messages, oldest first; at least one.
     fn messages(&self) -> &[Message];
 
+    /// How long ago nothing else was waiting: what had been published by then is in this batch or in an earlier one. None
+    /// when more waited behind it.
+    fn caught_up(&self) -> Option<Duration>;
+
     /// Says that all of them are safely recorded. A batch dropped without this is delivered again.
     async fn acknowledge(self: Box<Self>) -> Result<(), BusError>;
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -138,6 +139,10 @@ struct Given {
 impl Batch for Given {
     fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    fn caught_up(&self) -> Option<Duration> {
+        None
     }
 
     async fn acknowledge(mut self: Box<Self>) -> Result<(), BusError> {

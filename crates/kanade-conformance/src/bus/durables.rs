@@ -209,6 +209,57 @@ pub async fn a_batch_holds_no_more_than_was_asked_for<F: BusFactory>() {
     }
 }
 
+pub async fn a_batch_says_when_nothing_else_was_waiting<F: BusFactory>() {
+    let factory = F::fresh().await;
+    let bus = factory.bus().await;
+    let mut consumer = consume(&*bus, Durable::Results).await;
+    let mut sending: Vec<_> = (1..=5)
+        .map(|number| send(&bus, &format!("results.r-{number}"), &number.to_string()))
+        .collect();
+    let (mut heard, mut in_hand) = (0, Vec::new());
+    while heard < 5 {
+        let given = batch(&mut consumer, 2).await;
+        heard += given.messages().len();
+        in_hand.push(given);
+    }
+    let last = in_hand.last().unwrap().caught_up();
+    assert!(last.is_some(), "nothing waits behind the last");
+    for given in in_hand {
+        given.acknowledge().await.unwrap();
+    }
+    for sending in sending.drain(..) {
+        assert_eq!(outcome(sending).await, Ok(()));
+    }
+
+    if factory.keeps_without_consumer() {
+        drop(consumer);
+        for number in 6..=8 {
+            let text = number.to_string();
+            let sending = send(&bus, &format!("results.r-{number}"), &text);
+            assert_eq!(outcome(sending).await, Ok(()));
+        }
+        consumer = consume(&*bus, Durable::Results).await;
+    } else {
+        let mut in_hand = Vec::new();
+        for number in 6..=8 {
+            sending.push(send(&bus, &format!("results.r-{number}"), &number.to_string()));
+            in_hand.push(batch(&mut consumer, 1).await);
+        }
+        // They come again, all at once.
+        while in_hand.pop().is_some() {}
+    }
+    let mut heard = 0;
+    while heard < 3 {
+        let given = batch(&mut consumer, 1).await;
+        heard += 1;
+        assert_eq!(given.caught_up().is_some(), heard == 3, "after {heard} of 3");
+        given.acknowledge().await.unwrap();
+    }
+    for sending in sending {
+        assert_eq!(outcome(sending).await, Ok(()));
+    }
+}
+
 pub async fn messages_of_one_sender_are_consumed_in_order<F: BusFactory>() {
     const MESSAGES: usize = 60;
     let factory = F::fresh().await;

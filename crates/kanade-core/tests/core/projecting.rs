@@ -1,9 +1,10 @@
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::FutureExt;
-use kanade_model::{Subject, TargetState};
-use kanade_ports::{Clock, ExecutionStore, MessageId, PubSub};
+use kanade_model::{ExecId, ResultId, Subject, TargetState};
+use kanade_ports::{Clock, ExecutionStore, MessageId, PubSub, RunQuery};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::world::{World, encode, id, next_command, operator, result};
 
@@ -46,6 +47,68 @@ async fn a_result_is_acknowledged_only_once_it_is_recorded() {
         })
         .await;
     kept.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn no_run_is_given_up_while_its_result_waits_although_later_ones_are_recorded() {
+    let mut world = World::new().await;
+    world.job("backup").await;
+    let fired = world.fire("backup", &["pc-1"]).await;
+    let command = next_command(&mut world.commands).await;
+    world.started(&command, "pc-1").await;
+    world
+        .until("it runs", async || {
+            world.target_state(&fired.exec_id, "pc-1").await == Some(TargetState::Running)
+        })
+        .await;
+    *world.store.refuses.lock().unwrap() = Some(id("pc-1"));
+    // Others come in while its commit goes on.
+    world.store.slow.store(5, Ordering::SeqCst);
+    let mut kept = tokio::task::JoinSet::new();
+    let mut say = |pc: &str, exec: Option<ExecId>| {
+        let mut result = result(&command, pc, world.clock.now(), 0, "out", "");
+        (result.exec_id, result.result_id) = (exec, Some(ResultId(Uuid::new_v4())));
+        let bus = world.bus.clone();
+        kept.spawn(async move {
+            let id = MessageId(Uuid::new_v4().to_string());
+            let subject = Subject::result(result.request_id);
+            bus.publish_durable(&subject, encode(&result), id).await
+        });
+    };
+    say("pc-1", Some(fired.exec_id.clone()));
+    // Far longer than a run may take.
+    for _ in 0..400 {
+        say("pc-2", None);
+        let before = world.store.commits.load(Ordering::SeqCst);
+        world.clock.advance(Duration::from_secs(1));
+        world
+            .until("the store is asked", async || {
+                world.store.commits.load(Ordering::SeqCst) > before
+            })
+            .await;
+    }
+    let state = world.target_state(&fired.exec_id, "pc-1").await;
+    assert_eq!(state, Some(TargetState::Running), "its result is on its way");
+    let recorded = world
+        .store
+        .runs(&RunQuery {
+            limit: 999,
+            ..RunQuery::default()
+        })
+        .await;
+    assert!(
+        recorded.unwrap().items.len() > 1,
+        "others were recorded meanwhile"
+    );
+    *world.store.refuses.lock().unwrap() = None;
+    world
+        .advance_until(Duration::from_secs(1), "it is recorded", async || {
+            world.target_state(&fired.exec_id, "pc-1").await == Some(TargetState::Succeeded)
+        })
+        .await;
+    while let Some(kept) = kept.join_next().await {
+        kept.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -438,6 +438,8 @@ pub(crate) struct FaultyStore {
     pub(crate) commits: AtomicUsize,
     /// Commits take some milliseconds, fewer than this.
     pub(crate) slow: AtomicUsize,
+    /// Commits with a result of this agent fail, after they have taken their time.
+    pub(crate) refuses: std::sync::Mutex<Option<PcId>>,
 }
 
 impl FaultyStore {
@@ -468,6 +470,14 @@ macro_rules! delegate {
                 let count = self.commits.fetch_add(1, Ordering::SeqCst);
                 if let Some(pause) = (count * 7).checked_rem(self.slow.load(Ordering::SeqCst)) {
                     tokio::time::sleep(Duration::from_millis(pause as u64)).await;
+                }
+                let refused = self.refuses.lock().unwrap().clone();
+                let is_refused = |set: &ChangeSet| match &set.lead {
+                    ports::Change::RunFinished(result) => refused.as_ref() == Some(&result.pc_id),
+                    _ => false,
+                };
+                if sets.iter().any(is_refused) {
+                    return Err(StoreError::new(ErrorKind::Unavailable, "record a result"));
                 }
                 self.inner.apply(sets).await
             }

@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -177,6 +178,7 @@ impl Backlog {
             backlog: Arc::clone(self),
             messages,
             receipts,
+            more,
         }))
     }
 
@@ -250,12 +252,18 @@ struct Held {
     backlog: Arc<Backlog>,
     messages: Vec<Message>,
     receipts: Vec<Receipt>,
+    /// Whether others waited behind these.
+    more: bool,
 }
 
 #[async_trait]
 impl Batch for Held {
     fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    fn caught_up(&self) -> Option<Duration> {
+        (!self.more).then_some(Duration::ZERO)
     }
 
     async fn acknowledge(mut self: Box<Self>) -> Result<(), BusError> {

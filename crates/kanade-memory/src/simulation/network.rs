@@ -309,6 +309,10 @@ impl Batch for Delivered {
         self.batch.messages()
     }
 
+    fn caught_up(&self) -> Option<Duration> {
+        self.batch.caught_up()
+    }
+
     async fn acknowledge(self: Box<Self>) -> Result<(), BusError> {
         let is_lost = self.line.shared.state().happens(|weather| weather.unsure);
         if is_lost || self.line.shared.is_cut(&self.line.name) {
