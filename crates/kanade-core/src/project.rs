@@ -27,7 +27,7 @@ use crate::{
 
 const BATCH: usize = 256;
 /// Batches that are recorded at the same time: while one is written, the next is read, and one before is acknowledged.
-const UNDER_WAY: usize = 4;
+const UNDER_WAY: usize = 8;
 const RETRY: Duration = Duration::from_millis(500);
 /// A consumer that had nothing for this long has caught up.
 const QUIET: Duration = Duration::from_millis(200);

@@ -359,7 +359,7 @@ fn writer_options(place: &Place) -> SqliteConnectOptions {
         // In bytes: what a burst has made of the log is given back.
         .pragma("journal_size_limit", "67108864")
         // In KiB: what a batch changes should not leave the memory before its commit.
-        .pragma("cache_size", "-16384")
+        .pragma("cache_size", "-32768")
 }
 
 fn reader_options(place: &Place) -> SqliteConnectOptions {
