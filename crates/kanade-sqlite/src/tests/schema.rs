@@ -57,6 +57,20 @@ async fn the_outcome_of_a_state_is_what_clients_filter_by() {
     }
 }
 
+/// As `.cargo/config.toml` has it built.
+#[tokio::test]
+async fn sqlite_takes_no_locks_that_nobody_needs() {
+    let world = World::new().await;
+    let mut conn = world.database.read().await.unwrap();
+    let options = Statement::new("PRAGMA compile_options")
+        .map(&mut conn, |columns| columns.take::<String>())
+        .await
+        .unwrap();
+    let has = |wanted: &str| options.iter().any(|option| option == wanted);
+    assert!(has("DEFAULT_MEMSTATUS=0"), "{options:?}");
+    assert!(!has("ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
+}
+
 #[tokio::test]
 async fn a_handle_writes_durably_and_reads_without_writing() {
     let world = World::new().await;
