@@ -53,7 +53,8 @@ struct Recording {
     batch: Box<dyn Batch>,
     /// When nothing else waited, if that is known.
     caught_up: Option<Timestamp>,
-    answers: Answers,
+    /// An error where what it says could not be found out.
+    answers: Result<Answers, StoreError>,
     heard: Heard,
     committer: Committer,
     clock: Arc<dyn Clock>,
@@ -153,31 +154,25 @@ impl Projector {
                 Some(recorded) = under_way.next() => Next::Recorded(recorded),
                 batch = self.next(&mut *consumer, idle), if under_way.len() < UNDER_WAY => Next::Batch(batch),
             };
-            let failed = match next {
+            match next {
                 Next::Batch(batch) => {
-                    let batch = batch.map_err(|error| chain(&error))?;
-                    let caught_up = batch.caught_up().map(|ago| self.clock.now().minus(ago));
-                    match self.understand(&*batch).await {
-                        Ok(sets) => {
-                            let recording = self.hand_over(batch, sets, caught_up).await;
-                            under_way.push_back(recording.finish());
-                            None
-                        }
-                        Err(error) => Some((batch, error)),
+                    let recording = self.begin(batch.map_err(|error| chain(&error))?).await;
+                    under_way.push_back(recording.finish());
+                }
+                Next::Recorded(recorded) => {
+                    let Some((batch, error)) = self.take_note(recorded)? else {
+                        continue;
+                    };
+                    tracing::warn!(consumer = self.durable.name(), error = %chain(&error), "cannot record a batch");
+                    // Nothing is past what has failed, whatever has become of those behind it.
+                    let mut not_recorded = vec![batch];
+                    while let Some(recorded) = under_way.next().await {
+                        not_recorded.extend(recorded?.err().map(|(batch, _)| batch));
                     }
+                    // Not acknowledged: all of it comes again, in its order.
+                    while not_recorded.pop().is_some() {}
+                    self.clock.sleep(RETRY).await;
                 }
-                Next::Recorded(recorded) => self.take_note(recorded)?,
-            };
-            if let Some((batch, error)) = failed {
-                tracing::warn!(consumer = self.durable.name(), error = %chain(&error), "cannot record a batch");
-                // Nothing is past what has failed, whatever has become of those behind it.
-                let mut not_recorded = vec![batch];
-                while let Some(recorded) = under_way.next().await {
-                    not_recorded.extend(recorded?.err().map(|(batch, _)| batch));
-                }
-                // Not acknowledged: all of it comes again, in its order.
-                while not_recorded.pop().is_some() {}
-                self.clock.sleep(RETRY).await;
             }
         }
     }
@@ -211,6 +206,26 @@ impl Projector {
         })
     }
 
+    /// Hands over what a batch says.
+    async fn begin(&mut self, batch: Box<dyn Batch>) -> Recording {
+        let caught_up = batch.caught_up().map(|ago| self.clock.now().minus(ago));
+        let sets = self.understand(&*batch).await;
+        let entries = sets.iter().flatten().filter_map(audit_entry).collect();
+        let heard = self.audit.heard(entries);
+        let answers = match sets {
+            Ok(sets) => Ok(self.committer.hand_over(sets).await),
+            Err(error) => Err(error),
+        };
+        Recording {
+            batch,
+            caught_up,
+            answers,
+            heard,
+            committer: self.committer.clone(),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
     /// What a batch says, in change-sets; what says nothing is set aside.
     async fn understand(&mut self, batch: &dyn Batch) -> Result<Vec<ChangeSet>, StoreError> {
         let mut sets = Vec::with_capacity(batch.messages().len());
@@ -237,23 +252,6 @@ impl Projector {
             });
         }
         Ok(sets)
-    }
-
-    async fn hand_over(
-        &self,
-        batch: Box<dyn Batch>,
-        sets: Vec<ChangeSet>,
-        caught_up: Option<Timestamp>,
-    ) -> Recording {
-        let heard = self.audit.heard(sets.iter().filter_map(audit_entry).collect());
-        Recording {
-            batch,
-            caught_up,
-            answers: self.committer.hand_over(sets).await,
-            heard,
-            committer: self.committer.clone(),
-            clock: Arc::clone(&self.clock),
-        }
     }
 
     /// The facts that a successful run of an inventory job has printed.
@@ -314,11 +312,21 @@ impl Projector {
 impl Recording {
     /// Waits for the commits, then acknowledges.
     async fn finish(self) -> Recorded {
-        let outcomes = self.answers.outcomes().await;
+        let recorded = match self.answers {
+            Ok(answers) => {
+                set_aside(
+                    &*self.batch,
+                    answers.outcomes().await,
+                    &self.committer,
+                    &*self.clock,
+                )
+                .await
+            }
+            Err(error) => Err(error),
+        };
         drop(self.heard);
-        match set_aside(&*self.batch, outcomes, &self.committer, &*self.clock).await {
-            Ok(()) => {}
-            Err(error) => return Ok(Err((self.batch, error))),
+        if let Err(error) = recorded {
+            return Ok(Err((self.batch, error)));
         }
         let acknowledged = self.batch.acknowledge().await;
         acknowledged.map_err(|error| chain(&error))?;
