@@ -4,12 +4,12 @@ import { Button, SegmentedControl, Skeleton } from '@mantine/core';
 import { IconPlayerPlay } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
 import { Link, getRouteApi } from '@tanstack/react-router';
-import { lazy, Suspense, useState } from 'react';
+import { useState } from 'react';
 
 import { api, body } from '../api/client';
 import { queries } from '../api/queries';
 import type { Execution, FleetHealth, Ready, Run } from '../api/types';
-import type { Bucket } from '../components/chart';
+import Chart, { type Bucket } from '../components/chart';
 import { KillExecution } from '../components/kill';
 import { AgentLink, ExecutionLink, JobLink } from '../components/link';
 import { Chip, Counts, Progress, State } from '../components/state';
@@ -19,7 +19,6 @@ import { count } from '../lib/format';
 import { EXECUTION, TARGET, lookOf } from '../lib/states';
 import { oneOf, sinceOf } from '../lib/search';
 
-const Chart = lazy(() => import('../components/chart'));
 const route = getRouteApi('/');
 
 export function Overview() {
@@ -209,12 +208,10 @@ function OverTime() {
     >
       <div style={{ padding: '8px 8px 6px' }}>
         {query.error && buckets === undefined ? <Failure error={query.error} /> : buckets === undefined ? <Loading rows={6} /> : (
-          <Suspense fallback={<div style={{ height: 170 }}><Loading rows={6} /></div>}>
-            <Chart
-              buckets={buckets}
-              onPick={(from, to) => void navigate({ to: '/activity', search: { since: new Date(from).toISOString(), until: new Date(to).toISOString() } })}
-            />
-          </Suspense>
+          <Chart
+            buckets={buckets}
+            onPick={(from, to) => void navigate({ to: '/activity', search: { since: new Date(from).toISOString(), until: new Date(to).toISOString() } })}
+          />
         )}
         <div className="kn-faint" style={{ fontSize: '0.75rem', padding: '2px 6px' }}>
           Counted when started. Drag over a span to see its runs.
