@@ -5,12 +5,14 @@
 
 mod answers;
 mod chance;
+mod change;
 mod execution;
 mod kill;
 mod rare;
 mod state;
 mod steering;
 mod step;
+mod told;
 
 use std::{collections::BTreeSet, env, fmt::Write, sync::atomic::Ordering};
 

@@ -15,9 +15,11 @@ use super::{
         world::{id, order, secs},
     },
     chance::PCS,
+    change::firing,
     execution::{Exec, Held, RUN_WITHIN, START_WITHIN, Target},
     state::{self, Model},
-    step::{End, Name, RunKey, Secs, firing},
+    step::{End, Name, Secs},
+    told::RunKey,
 };
 
 pub(super) type Checked = Result<(), TestCaseError>;

@@ -12,7 +12,8 @@ use proptest::{
 
 use super::{
     state::Model,
-    step::{Aim, End, Name, Oblivion, Pacing, RunKey, Secs, Set, Step, Told, Transition, Tries},
+    step::{Aim, End, Name, Oblivion, Secs, Set, Step, Transition},
+    told::{Pacing, RunKey, Told, Tries},
 };
 
 pub(super) const EXECS: [Name; 3] = ["e-1", "e-2", "e-3"];

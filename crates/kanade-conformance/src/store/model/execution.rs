@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use kanade_model::{ExecutionStatus, Receipt, SendId, TargetState};
 use kanade_ports::SendState;
 
-use super::step::{Aim, Name, Pacing, RunKey, Secs, Told, WAITS};
+use super::{
+    step::{Aim, Name, Secs},
+    told::{Pacing, RunKey, Told, WAITS},
+};
 
 /// What every execution of the cases is given: to start, and to end.
 pub(super) const START_WITHIN: Secs = 1000;

@@ -16,8 +16,10 @@ use super::{
     },
     answers::{Checked, same, same_by_time},
     chance::{EXECS, JOBS, KEYS, MARKS, PCS, SCHEDULES},
+    change::{Numbers, cursor, slot},
     state::Model,
-    step::{Name, Numbers, RunKey, Secs, Told, cursor, slot},
+    step::{Name, Secs},
+    told::{RunKey, Told},
 };
 
 /// More than any sequence makes of anything.

@@ -10,7 +10,8 @@ use super::{
     execution::{Exec, RUN_WITHIN},
     kill::{delivered, kill, kill_heard, settle},
     steering::{judge, let_out, resume},
-    step::{Aim, End, Name, Oblivion, Pacing, RunKey, Secs, Set, Step, Told, Transition},
+    step::{Aim, End, Name, Oblivion, Secs, Set, Step, Transition},
+    told::{Pacing, RunKey, Told},
 };
 
 const WEEK: Secs = 7 * 24 * 3600;

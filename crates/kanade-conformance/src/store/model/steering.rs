@@ -5,7 +5,8 @@ use kanade_ports::{Outcome, SendState};
 
 use super::{
     execution::{Exec, Gate, Held, START_WITHIN},
-    step::{Name, Secs, Told, WAITS},
+    step::{Name, Secs},
+    told::{Told, WAITS},
 };
 
 pub(super) fn resume(execution: &mut Exec, at: Secs) -> Outcome {
