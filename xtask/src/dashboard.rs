@@ -30,7 +30,7 @@ pub(crate) fn run(update_api: bool, audit: bool, pictures: bool) -> Result<ExitC
     let node = Node::provide()?;
     install(&node)?;
     if update_api {
-        refresh_api(&node)?;
+        refresh_api()?;
     }
     build(&node)?;
     if audit {
@@ -88,10 +88,7 @@ fn build(node: &Node) -> Result<()> {
         return Ok(());
     }
     for (what, arguments) in [
-        (
-            "types of the API",
-            &["run", "--silent", "api", "--", "--check"][..],
-        ),
+        ("types of the API", &["run", "--silent", "api"][..]),
         ("types", &["run", "--silent", "check"]),
         ("lint", &["run", "--silent", "lint"]),
         ("unit tests", &["run", "--silent", "test"]),
@@ -119,8 +116,8 @@ fn build(node: &Node) -> Result<()> {
     write(&stamp, &stamp::of_build()?)
 }
 
-/// Writes the description of the API anew, and the types that are made of it.
-fn refresh_api(node: &Node) -> Result<()> {
+/// Writes the description of the API anew, of which each build makes the types.
+fn refresh_api() -> Result<()> {
     // With the features that the tests are built with, so that nothing is built for this alone.
     let mut build = cargo();
     build.args(["build", "--quiet", "--workspace", "--example", "openapi"]);
@@ -128,8 +125,7 @@ fn refresh_api(node: &Node) -> Result<()> {
     cargo::succeeded(&build, status)?;
     let target = cargo::workspace()?.target_directory;
     let document = output(&mut Command::new(target.join("debug/examples/openapi")))?;
-    write(&ui().join("openapi.json"), &document)?;
-    node.npm(&["run", "--silent", "api"])
+    write(&ui().join("openapi.json"), &document)
 }
 
 /// What a command prints.
