@@ -447,31 +447,14 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kanade_model::{FanoutPlan, RunAs, Shell, Staleness};
-    use kanade_ports::{Counts, Course, Limits, OrderParams};
+    use kanade_conformance::sample;
+    use kanade_ports::{Counts, Course, Limits};
 
     #[test]
     fn a_template_fills_in_the_request_id_whatever_the_script_says() {
         let script = "echo '\"request_id\":\"00000000-0000-0000-0000-000000000000\"'";
-        let order = Order {
-            job_id: "job".parse().unwrap(),
-            version: "1".parse().unwrap(),
-            shell: Shell::Sh,
-            script: script.into(),
-            timeout_secs: 1,
-            jitter_secs: None,
-            run_as: RunAs::System,
-            cwd: None,
-            deadline_at: None,
-            staleness: Staleness::Cached,
-            inventory: None,
-            description: None,
-            plan: FanoutPlan::default(),
-            params: OrderParams {
-                plain: BTreeMap::from([("p".into(), ParamText(script.into()))]),
-                ..OrderParams::default()
-            },
-        };
+        let mut order = sample::order("job", script);
+        order.params.plain = BTreeMap::from([("p".into(), ParamText(script.into()))]);
         let execution = Execution {
             exec_id: "e-1".parse().unwrap(),
             job_id: order.job_id.clone(),

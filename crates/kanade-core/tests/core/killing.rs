@@ -9,11 +9,7 @@ use crate::world::{World, come, encode, id, next_command, operator};
 
 #[tokio::test]
 async fn a_kill_is_published_recorded_and_confirmed_by_the_result() {
-    let mut world = World::new().await;
-    world.job("backup").await;
-    let fired = world.fire("backup", &["pc-1"]).await;
-    let command = next_command(&mut world.commands).await;
-    world.started(&command, "pc-1").await;
+    let (world, fired, command) = World::with_a_run().await;
     let mut kills = world.listen("kill.>").await;
     world
         .services
@@ -62,11 +58,7 @@ async fn a_kill_is_published_recorded_and_confirmed_by_the_result() {
 
 #[tokio::test]
 async fn a_kill_that_comes_too_late_says_finished() {
-    let mut world = World::new().await;
-    world.job("backup").await;
-    let fired = world.fire("backup", &["pc-1"]).await;
-    let command = next_command(&mut world.commands).await;
-    world.started(&command, "pc-1").await;
+    let (world, fired, command) = World::with_a_run().await;
     world
         .services
         .kills

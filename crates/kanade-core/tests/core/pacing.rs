@@ -45,6 +45,18 @@ async fn within(world: &mut World, seconds: u32) -> Vec<(PcId, Command)> {
         .collect()
 }
 
+async fn fire_at_everybody(world: &World) -> api::Fired {
+    let plan = FanoutPlan {
+        target: Target {
+            all: true,
+            ..Target::default()
+        },
+        ..FanoutPlan::default()
+    };
+    let fires = &world.services.fires;
+    fires.fire(&id("backup"), &plan, &operator(), None).await.unwrap()
+}
+
 async fn shown(world: &World, fired: &api::Fired) -> api::Execution {
     kanade_core::shape::execution(world.execution(&fired.exec_id).await)
 }
@@ -97,15 +109,7 @@ async fn everybody_at_once_is_each_in_turn_where_the_job_says_so() {
     for pc in ["pc-1", "pc-2"] {
         world.agent(pc).await;
     }
-    let plan = FanoutPlan {
-        target: Target {
-            all: true,
-            ..Target::default()
-        },
-        ..FanoutPlan::default()
-    };
-    let fires = &world.services.fires;
-    let fired = fires.fire(&id("backup"), &plan, &operator(), None).await.unwrap();
+    let fired = fire_at_everybody(&world).await;
     assert!(
         !fired.subjects.iter().any(|subject| subject == "commands.all"),
         "{fired:?}"
@@ -162,15 +166,7 @@ async fn each_of_those_that_heard_one_command_tries_again_by_itself() {
     for pc in pcs {
         world.agent(pc).await;
     }
-    let plan = FanoutPlan {
-        target: Target {
-            all: true,
-            ..Target::default()
-        },
-        ..FanoutPlan::default()
-    };
-    let fires = &world.services.fires;
-    let fired = fires.fire(&id("backup"), &plan, &operator(), None).await.unwrap();
+    let fired = fire_at_everybody(&world).await;
     assert_eq!(fired.subjects, ["commands.all"], "one Command for all of them");
     let first = next_after_a_while(&mut world).await;
     for pc in pcs {

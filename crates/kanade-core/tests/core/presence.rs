@@ -46,11 +46,7 @@ async fn keep_advancing(clock: &kanade_memory::ManualClock) {
 
 #[tokio::test]
 async fn a_killed_execution_is_not_sent_again_but_killed_again() {
-    let mut world = World::new().await;
-    world.job("backup").await;
-    let fired = world.fire("backup", &["pc-1"]).await;
-    let command = next_command(&mut world.commands).await;
-    world.started(&command, "pc-1").await;
+    let (mut world, fired, _) = World::with_a_run().await;
     world
         .services
         .kills

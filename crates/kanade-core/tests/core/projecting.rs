@@ -51,11 +51,7 @@ async fn a_result_is_acknowledged_only_once_it_is_recorded() {
 
 #[tokio::test]
 async fn no_run_is_given_up_while_its_result_waits_although_later_ones_are_recorded() {
-    let mut world = World::new().await;
-    world.job("backup").await;
-    let fired = world.fire("backup", &["pc-1"]).await;
-    let command = next_command(&mut world.commands).await;
-    world.started(&command, "pc-1").await;
+    let (world, fired, command) = World::with_a_run().await;
     world
         .until("it runs", async || {
             world.target_state(&fired.exec_id, "pc-1").await == Some(TargetState::Running)

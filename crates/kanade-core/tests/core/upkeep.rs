@@ -50,11 +50,7 @@ async fn a_target_that_never_starts_expires_after_the_time_to_live() {
 
 #[tokio::test]
 async fn a_run_without_an_end_is_lost_until_its_result_comes() {
-    let mut world = World::new().await;
-    world.job("backup").await;
-    let fired = world.fire("backup", &["pc-1"]).await;
-    let command = next_command(&mut world.commands).await;
-    world.started(&command, "pc-1").await;
+    let (world, fired, command) = World::with_a_run().await;
     world
         .advance_until(Duration::from_secs(5), "it is lost", async || {
             world.target_state(&fired.exec_id, "pc-1").await == Some(TargetState::Lost)

@@ -60,6 +60,16 @@ impl World {
         .await
     }
 
+    /// A world in which `pc-1` has said that it runs `backup`.
+    pub(crate) async fn with_a_run() -> (Self, api::Fired, Command) {
+        let mut world = Self::new().await;
+        world.job("backup").await;
+        let fired = world.fire("backup", &["pc-1"]).await;
+        let command = next_command(&mut world.commands).await;
+        world.started(&command, "pc-1").await;
+        (world, fired, command)
+    }
+
     pub(crate) async fn with_settings(settings: Settings) -> Self {
         let clock = ManualClock::new("2026-05-01T08:00:00Z".parse().unwrap());
         Self::start(
